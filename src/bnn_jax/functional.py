@@ -1,0 +1,225 @@
+"""Bayesian layers as pure functions (key, params, x) -> y.
+
+params is a dict {"kernel": ..., "bias": ...}; each may be a `Gaussian`, or a plain array, which is
+then not random; the bias may be missing. Layouts are Flax's: x (batch, ..., channels), dense kernel
+(in, out), convolution kernel (*spatial, in / groups, out). Axis 0 of x is the example axis.
+
+    y = dense(key, params, x, estimator="flipout")
+    y = conv(key, params, x, estimator="reparam", strides=2, padding="SAME")
+
+`dense_reparam`, `conv_flipout` and so on are the same functions with the estimator chosen. See
+`estimators` for the three rules.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from bnn_jax import random_array
+from bnn_jax.estimators import check_estimator
+from bnn_jax.noise import PRNGKey
+
+Params = Mapping[str, Any]
+Padding = str | int | Sequence[tuple[int, int]]
+
+
+def dense(
+    key: PRNGKey,
+    params: Params,
+    x: Float[Array, "batch *positions channels_in"],
+    *,
+    estimator: str,
+    approximate: bool = False,
+    antithetic: bool = False,
+) -> Float[Array, "batch *positions channels_out"]:
+    """X @ kernel + bias.
+
+    Args:
+        estimator: reparam, local_reparam (exact for x of rank 2 only) or flipout.
+        approximate: allow local_reparam for x of higher rank.
+        antithetic: the twin with negated noise.
+
+    Raises:
+        ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
+    """
+    _check_kernel(params, x, ndim=2, channels=lambda kernel: kernel.shape[0])
+
+    def forward(p: Params, data: Any) -> Any:
+        return _plus_bias(p, data @ p["kernel"].astype(data.dtype))
+
+    return _random(forward, key, params, x, estimator, approximate, antithetic)
+
+
+def dense_transpose(
+    key: PRNGKey,
+    params: Params,
+    x: Float[Array, "batch *positions channels_out"],
+    *,
+    estimator: str,
+    approximate: bool = False,
+    antithetic: bool = False,
+) -> Float[Array, "batch *positions channels_in"]:
+    """X @ kernel.T + bias: the transpose of `dense`, with its kernel (in, out)."""
+    _check_kernel(params, x, ndim=2, channels=lambda kernel: kernel.shape[1])
+
+    def forward(p: Params, data: Any) -> Any:
+        return _plus_bias(p, data @ p["kernel"].astype(data.dtype).T)
+
+    return _random(forward, key, params, x, estimator, approximate, antithetic)
+
+
+def conv(
+    key: PRNGKey,
+    params: Params,
+    x: Float[Array, "batch *spatial channels_in"],
+    *,
+    estimator: str,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    approximate: bool = False,
+    antithetic: bool = False,
+) -> Float[Array, "batch *spatial_out channels_out"]:
+    """Convolution in one to three dimensions, with the kernel (*spatial, in / groups, out).
+
+    Args:
+        estimator: reparam or flipout; local_reparam only with approximate=True, because the output
+            positions share the weights.
+        strides, dilation: an int, or one per spatial dimension.
+        padding: "SAME", "VALID", an int for all sides, or pairs (low, high).
+        groups: number of channel groups.
+
+    Raises:
+        ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
+    """
+    n = x.ndim - 2
+    _check_kernel(params, x, ndim=x.ndim, channels=lambda kernel: kernel.shape[-2] * groups)
+
+    def forward(p: Params, data: Any) -> Any:
+        y = lax.conv_general_dilated(
+            data,
+            p["kernel"].astype(data.dtype),
+            window_strides=_per_dimension(strides, n, "strides"),
+            padding=_padding(padding, n),
+            rhs_dilation=_per_dimension(dilation, n, "dilation"),
+            dimension_numbers=_channels_last(x.ndim),
+            feature_group_count=groups,
+        )
+        return _plus_bias(p, y)
+
+    return _random(forward, key, params, x, estimator, approximate, antithetic)
+
+
+def conv_transpose(
+    key: PRNGKey,
+    params: Params,
+    x: Float[Array, "batch *spatial channels_in"],
+    *,
+    estimator: str,
+    strides: int | Sequence[int] = 1,
+    padding: str | Sequence[tuple[int, int]] = "SAME",
+    dilation: int | Sequence[int] = 1,
+    transpose_kernel: bool = False,
+    approximate: bool = False,
+    antithetic: bool = False,
+) -> Float[Array, "batch *spatial_out channels_out"]:
+    """Transposed convolution; the arguments are those of `jax.lax.conv_transpose`.
+
+    The kernel is (*spatial, in, out), or with transpose_kernel=True that of the convolution whose
+    gradient this is, (*spatial, out, in). Estimators and errors as for `conv`.
+    """
+    n = x.ndim - 2
+    axis = -1 if transpose_kernel else -2
+    _check_kernel(params, x, ndim=x.ndim, channels=lambda kernel: kernel.shape[axis])
+
+    def forward(p: Params, data: Any) -> Any:
+        y = lax.conv_transpose(
+            data,
+            p["kernel"].astype(data.dtype),
+            strides=_per_dimension(strides, n, "strides"),
+            padding=padding,
+            rhs_dilation=_per_dimension(dilation, n, "dilation"),
+            dimension_numbers=_channels_last(x.ndim),
+            transpose_kernel=transpose_kernel,
+        )
+        return _plus_bias(p, y)
+
+    return _random(forward, key, params, x, estimator, approximate, antithetic)
+
+
+dense_reparam = partial(dense, estimator="reparam")
+dense_local_reparam = partial(dense, estimator="local_reparam")
+dense_flipout = partial(dense, estimator="flipout")
+conv_reparam = partial(conv, estimator="reparam")
+conv_local_reparam = partial(conv, estimator="local_reparam")
+conv_flipout = partial(conv, estimator="flipout")
+conv_transpose_reparam = partial(conv_transpose, estimator="reparam")
+conv_transpose_local_reparam = partial(conv_transpose, estimator="local_reparam")
+conv_transpose_flipout = partial(conv_transpose, estimator="flipout")
+
+
+def _random(
+    forward: Any,
+    key: PRNGKey,
+    params: Params,
+    x: Any,
+    estimator: str,
+    approximate: bool,
+    antithetic: bool,
+) -> Any:
+    check_estimator(estimator)
+    return random_array.apply(
+        forward,
+        key,
+        dict(params),
+        x,
+        estimator=estimator,
+        shared="approximate" if approximate else "error",
+        antithetic=antithetic,
+    )
+
+
+def _plus_bias(params: Params, y: Any) -> Any:
+    bias = params.get("bias")
+    return y if bias is None else y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
+
+
+def _check_kernel(params: Params, x: Any, *, ndim: int, channels: Any) -> None:
+    unknown = sorted(set(params) - {"kernel", "bias"})
+    if "kernel" not in params or unknown:
+        raise ValueError(
+            f"params needs 'kernel', and 'bias' if there is one; got {sorted(params)}."
+        )
+    kernel = params["kernel"]
+    if kernel.ndim != ndim or x.ndim < 2 or x.ndim > max(5, ndim):
+        raise ValueError(
+            f"The kernel has shape {kernel.shape} and x {x.shape}: they do not fit. dense needs a "
+            "kernel (in, out); conv needs x (batch, *spatial, channels) and a kernel "
+            "(*spatial, in / groups, out) of the same rank."
+        )
+    if channels(kernel) != x.shape[-1]:
+        raise ValueError(
+            f"x has {x.shape[-1]} channels, but the kernel of shape {kernel.shape} takes "
+            f"{channels(kernel)}."
+        )
+
+
+def _per_dimension(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
+    values = (value,) * n if isinstance(value, int) else tuple(value)
+    if len(values) != n or any(v < 1 for v in values):
+        raise ValueError(f"{name} needs {n} integers of at least 1, or one for all; got {value!r}.")
+    return values
+
+
+def _padding(padding: Padding, n: int) -> str | Sequence[tuple[int, int]]:
+    return [(padding, padding)] * n if isinstance(padding, int) else padding
+
+
+def _channels_last(ndim: int) -> tuple[str, str, str]:
+    spatial = "DHW"[-(ndim - 2) :]
+    return (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")

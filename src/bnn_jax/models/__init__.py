@@ -1,0 +1,4 @@
+"""Ordinary Flax networks."""
+
+from bnn_jax.models.networks import MLP as MLP
+from bnn_jax.models.networks import LeNet5 as LeNet5

@@ -1,0 +1,53 @@
+"""Posterior predictive: the mean over weight samples of what the network predicts.
+
+Sample s uses fold_in(key, s), and so the same weights for every chunk of data: the answer depends
+on the key and the number of samples, not on the chunks. One function is compiled and called once
+for each sample and chunk; nothing is kept but a running sum, so memory does not grow with either.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bnn_jax.noise import PRNGKey
+
+
+def mean_probabilities(
+    key: PRNGKey,
+    logits_fn: Callable[[PRNGKey, Any], Float[Array, "batch classes"]],
+    inputs: Any,
+    *,
+    num_samples: int,
+    batch_size: int,
+) -> Float[np.ndarray, "examples classes"]:
+    """Class probabilities averaged over weight samples, for all examples.
+
+    Args:
+        key: with num_samples it determines the answer.
+        logits_fn: (key, inputs) -> logits of one weight sample; jitted by the caller.
+        inputs: array (examples, ...).
+        num_samples: weight samples.
+        batch_size: examples a call. The last chunk is padded, so that one shape is compiled.
+
+    Returns:
+        Probabilities in float32.
+    """
+    if num_samples < 1 or batch_size < 1:
+        raise ValueError(
+            f"num_samples and batch_size have to be >= 1, got {num_samples} and {batch_size}."
+        )
+    keys = [jax.random.fold_in(key, s) for s in range(num_samples)]
+    chunks = []
+    for start in range(0, len(inputs), batch_size):
+        chunk = inputs[start : start + batch_size]
+        missing = batch_size - len(chunk) if start else 0
+        padded = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1))
+        total = jax.nn.softmax(logits_fn(keys[0], padded))
+        for sample_key in keys[1:]:
+            total = total + jax.nn.softmax(logits_fn(sample_key, padded))
+        chunks.append(np.asarray(total / num_samples)[: len(chunk)])
+    return np.concatenate(chunks)

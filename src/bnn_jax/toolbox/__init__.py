@@ -1,0 +1,3 @@
+"""Evaluation of uncertainty."""
+
+from bnn_jax.toolbox import metrics as metrics

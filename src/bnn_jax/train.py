@@ -1,0 +1,243 @@
+"""Training: a state, `init`, and a pure `step` from state to state.
+
+    state = init(posterior, optimizer)
+    step = jax.jit(build_step(forward, loss_fn, optimizer, prior, num_data=60_000),
+    donate_argnums=0) state, info = step(state, run_key, (images, labels))
+
+The noise of a step comes from fold_in(run_key, state.step), so a run that was interrupted and
+resumed draws what the run that never stopped would have drawn.
+
+Source: Blundell et al. 2015, arXiv:1505.05424, section 3.2 and equation 8.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from bnn_jax import objective, priors
+from bnn_jax.noise import PRNGKey
+from bnn_jax.priors import Prior
+
+
+class Forward(Protocol):
+    """The network: (key, posterior, variables, inputs) -> (outputs, new variables)."""
+
+    def __call__(
+        self, key: Any, posterior: Any, variables: Any, inputs: Any, *, antithetic: bool
+    ) -> tuple[Any, Any]:
+        """Draw the noise from key; with antithetic, negate it."""
+        ...
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("step", "posterior", "opt_state", "variables", "average"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that training carries from step to step.
+
+    Attributes:
+        step: number of steps taken.
+        posterior: params tree with Gaussian leaves, in float32 (or float64).
+        opt_state: the optimizer's.
+        variables: the network's other state, such as batch statistics; may be None.
+        average: exponential moving average of the posterior, or None.
+    """
+
+    step: Any
+    posterior: Any
+    opt_state: Any
+    variables: Any
+    average: Any
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=(
+        "loss",
+        "nll",
+        "kl",
+        "dnn_factor",
+        "bnn_factor",
+        "kl_by_layer",
+        "metrics",
+    ),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True)
+class StepInfo:
+    """What a step saw, before its update.
+
+    Attributes:
+        loss: dnn_factor * nll + bnn_factor * kl.
+        nll: the data loss, the mean over batch and Monte Carlo samples.
+        kl: KL(posterior || prior) in nats, summed over all random weights.
+        dnn_factor, bnn_factor: the factors of this step, the schedule included.
+        kl_by_layer: {layer: its share of kl}.
+        metrics: what metric_fn returned, the mean over the Monte Carlo samples.
+    """
+
+    loss: Any
+    nll: Any
+    kl: Any
+    dnn_factor: Any
+    bnn_factor: Any
+    kl_by_layer: Any
+    metrics: Any
+
+
+def init(
+    posterior: PyTree,
+    optimizer: optax.GradientTransformation,
+    *,
+    variables: PyTree = None,
+    average: bool = False,
+) -> State:
+    """The state before the first step. With `average`, it carries an average of the posterior.
+
+    The arrays are copied, so that a step which donates its state leaves the given ones alone.
+    """
+    posterior, variables = jax.tree.map(jnp.array, (posterior, variables))
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        posterior=posterior,
+        opt_state=optimizer.init(posterior),
+        variables=variables,
+        average=jax.tree.map(jnp.array, posterior) if average else None,
+    )
+
+
+def build_step(
+    forward: Forward,
+    loss_fn: Callable[[Any, Any], Float[Array, ""]],
+    optimizer: optax.GradientTransformation,
+    prior: Prior | PyTree,
+    *,
+    num_data: int | None = None,
+    dnn_factor: float | None = None,
+    bnn_factor: float | None = None,
+    kl_schedule: objective.Schedule | None = None,
+    num_samples: int = 1,
+    antithetic: bool = False,
+    reverse_kl: bool = False,
+    average_decay: float = 0.999,
+    metric_fn: Callable[[Any, Any], Mapping[str, Array]] | None = None,
+) -> Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]:
+    """A pure function (state, run_key, (inputs, labels)) -> (state, info), to be jitted.
+
+    Args:
+        forward: the network, see `Forward`.
+        loss_fn: (outputs, labels) -> the mean data loss of the batch, a scalar.
+        optimizer: any optax transformation.
+        prior: one prior, or a tree of them.
+        num_data: number of training examples; makes the loss the negative ELBO per example.
+        dnn_factor, bnn_factor: instead of num_data, MindSpore's two factors.
+        kl_schedule: function of the step that multiplies bnn_factor.
+        num_samples: Monte Carlo samples of the weights a step; cost grows in proportion.
+        antithetic: draw them in pairs with opposite noise; num_samples must be even.
+        reverse_kl: KL(prior || posterior), as MindSpore computes it.
+        average_decay: decay a step of the posterior's moving average, where the state has one.
+        metric_fn: (outputs, labels) -> {name: scalar}, reported in info.metrics.
+
+    Raises:
+        ValueError, TypeError: num_data together with factors, or neither; values out of range.
+    """
+    dnn, bnn = _factors(num_data, dnn_factor, bnn_factor)
+    schedule = kl_schedule or objective.constant()
+    if num_samples < 1 or (antithetic and num_samples % 2):
+        raise ValueError(
+            f"num_samples has to be >= 1, and even with antithetic pairs; got {num_samples}."
+        )
+
+    def loss(
+        posterior: PyTree, variables: PyTree, key: PRNGKey, weight: Array, batch: tuple[Any, Any]
+    ) -> tuple[Array, tuple[StepInfo, PyTree]]:
+        inputs, labels = batch
+        keys = _sample_keys(key, num_samples, antithetic)
+        runs = [
+            forward(k, posterior, variables, inputs, antithetic=antithetic and i % 2 == 1)
+            for i, k in enumerate(keys)
+        ]
+        losses = [loss_fn(outputs, labels) for outputs, _ in runs]
+        nll = sum(losses[1:], losses[0]) / num_samples
+        # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
+        kl_key = jax.random.clone(keys[0])
+        layers = priors.kl_by_layer(posterior, prior, key=kl_key, reverse=reverse_kl)
+        kl = sum(layers.values(), start=jnp.zeros((), jnp.float32))
+        total = objective.bnn_loss(nll, kl, dnn_factor=dnn, bnn_factor=weight)
+        metrics = [metric_fn(outputs, labels) for outputs, _ in runs] if metric_fn else [{}]
+        info = StepInfo(
+            loss=total,
+            nll=nll,
+            kl=kl,
+            dnn_factor=jnp.asarray(dnn, jnp.float32),
+            bnn_factor=weight,
+            kl_by_layer=layers,
+            metrics=_tree_mean(metrics),
+        )
+        return total, (info, _tree_mean([new for _, new in runs]))
+
+    def step(state: State, run_key: PRNGKey, batch: tuple[Any, Any]) -> tuple[State, StepInfo]:
+        key = jax.random.fold_in(run_key, state.step)
+        weight = jnp.asarray(bnn * schedule(state.step), jnp.float32)
+        grads, (info, variables) = jax.grad(loss, has_aux=True)(
+            state.posterior, state.variables, key, weight, batch
+        )
+        # The optimizer is others' code, which need not keep to a strict dtype promotion.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.posterior)
+            posterior = optax.apply_updates(state.posterior, updates)
+        average = state.average
+        if average is not None:
+            average = optax.incremental_update(posterior, average, 1.0 - average_decay)
+        return State(state.step + 1, posterior, opt_state, variables, average), info
+
+    return step
+
+
+def _factors(
+    num_data: int | None, dnn_factor: float | None, bnn_factor: float | None
+) -> tuple[float, float]:
+    if num_data is not None:
+        if dnn_factor is not None or bnn_factor is not None:
+            raise ValueError(
+                "num_data computes both factors: give num_data, or dnn_factor and bnn_factor; got "
+                f"num_data={num_data}, dnn_factor={dnn_factor}, bnn_factor={bnn_factor}."
+            )
+        return objective.elbo_factors(num_data)
+    if dnn_factor is None or bnn_factor is None:
+        raise ValueError(
+            "The loss needs its weights: give num_data, the number of training examples, for the "
+            f"ELBO, or both factors; got dnn_factor={dnn_factor}, bnn_factor={bnn_factor}."
+        )
+    return (
+        objective.check_factor("dnn_factor", dnn_factor),
+        objective.check_factor("bnn_factor", bnn_factor),
+    )
+
+
+def _sample_keys(key: PRNGKey, num_samples: int, antithetic: bool) -> list[PRNGKey]:
+    """One key per sample; the two of an antithetic pair share theirs."""
+    if not antithetic:
+        return list(jax.random.split(key, num_samples))
+    pairs = jax.random.split(key, num_samples // 2)
+    return [jax.random.clone(pairs[i // 2]) for i in range(num_samples)]
+
+
+def _tree_mean(trees: list[Any]) -> Any:
+    """The mean over trees of one structure; leaves that are not floats come from the first."""
+
+    def mean(first: Any, *rest: Any) -> Any:
+        if not rest or not jnp.issubdtype(jnp.result_type(first), jnp.floating):
+            return first
+        return sum(rest, start=first) / (1 + len(rest))
+
+    return jax.tree.map(mean, *trees)
