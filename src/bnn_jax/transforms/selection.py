@@ -1,0 +1,110 @@
+"""Which weights become random: the `where` of to_bnn.
+
+"layers"     the default: weights and biases of all layers, but not the scale and bias of
+             normalisation layers, nor embedding tables
+"kernels"    as "layers", without the biases
+"all"        every floating-point array
+"conv1/*"    a glob over paths such as conv1/kernel, or a list of globs
+nn.Dense     a layer type, or a tuple of them
+predicate    a function (path, layer type or None, array) -> bool
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from bnn_jax.gaussian import path_name
+
+Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type | None, Any], bool]
+
+NAMED = ("layers", "kernels", "all")
+
+
+def select(where: Where, params: PyTree, layer_types: Mapping[str, type]) -> list[str]:
+    """The paths of the chosen weights, in tree order.
+
+    Raises:
+        ValueError: nothing was chosen, a chosen leaf is not a floating-point array, or a layer type
+            was named where the types are not known.
+    """
+    leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    if not leaves:
+        raise ValueError("The params tree has no arrays: there is nothing to make random.")
+    norms = {_layer(path) for path in leaves if _name(path) == "scale"}
+
+    def in_layers(path: str) -> bool:
+        return _layer(path) not in norms and _name(path) != "embedding"
+
+    chosen: list[str]
+    if isinstance(where, str) and where in NAMED:
+        chosen = [
+            path
+            for path, leaf in leaves.items()
+            if _is_float(leaf)
+            and (where == "all" or in_layers(path))
+            and not (where == "kernels" and (_name(path).endswith("bias") or leaf.ndim < 2))
+        ]
+    elif isinstance(where, type) or (
+        isinstance(where, tuple) and where and all(isinstance(t, type) for t in where)
+    ):
+        if not layer_types:
+            raise ValueError(
+                f"where={where!r} names a layer type, but the types of this network's layers are "
+                "not known: pass example inputs, to_bnn(..., inputs=(x,)), or choose by path."
+            )
+        chosen = [p for p in leaves if issubclass(_type_of(p, layer_types) or type(None), where)]
+    elif isinstance(where, str | Sequence):
+        globs: list[str] = [where] if isinstance(where, str) else [str(glob) for glob in where]
+        for glob in globs:
+            if not any(fnmatchcase(path, glob) for path in leaves):
+                raise ValueError(_no_match(f"The pattern {glob!r}", glob, leaves))
+        chosen = [path for path in leaves if any(fnmatchcase(path, glob) for glob in globs)]
+    elif callable(where):
+        chosen = [p for p, leaf in leaves.items() if where(p, _type_of(p, layer_types), leaf)]
+    else:
+        raise TypeError(
+            f"where has to be one of {', '.join(NAMED)}, a path pattern or a list of them, a layer "
+            f"type, or a function (path, layer type, array) -> bool; got {where!r}."
+        )
+    if not chosen:
+        raise ValueError(_no_match(f"where={where!r}", "", leaves))
+    for path in chosen:
+        if not _is_float(leaves[path]):
+            raise ValueError(
+                f"where={where!r} chooses {path!r} of dtype {jnp.result_type(leaves[path])}: only "
+                "floating-point weights can be random. Leave it out."
+            )
+    return chosen
+
+
+def match(patterns: Mapping[str, str], path: str) -> str | None:
+    """The value of the first pattern that the path matches."""
+    return next((value for glob, value in patterns.items() if fnmatchcase(path, glob)), None)
+
+
+def _is_float(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
+
+
+def _layer(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _type_of(path: str, layer_types: Mapping[str, type]) -> type | None:
+    return layer_types.get(_layer(path))
+
+
+def _no_match(what: str, glob: str, leaves: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(glob, leaves, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(leaves)
+    return f"{what} matches no weight.{hint} The network's weights are: {shown}."
