@@ -1,0 +1,129 @@
+"""The command `bnn-jax`: it reads the command line, and `bnn_jax.experiment` does the work.
+
+Exit codes: 0 done; 2 the config, the call or the data is wrong, told in one line on stderr before
+anything is written; 130 interrupted.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnn_jax.config_errors import ConfigError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+@click.version_option(package_name="bnn-jax")
+def cli() -> None:
+    """Bayesian neural networks on JAX: train one from a YAML config, evaluate a run."""
+
+
+@cli.command(short_help="Train the network of a config, evaluate it, leave a run folder.")
+@click.argument("config")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="Continue the interrupted run in output.dir.")
+def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
+    """Train the network that CONFIG (a YAML file) describes, and leave a run folder.
+
+    KEY=VALUE changes one setting, for instance training.epochs=2, output.dir=runs/short or
+    model.hidden=[400,400].
+    """
+    from bnn_jax.config import load
+
+    settings = load(config, overrides)
+    with _mistakes_in_one_line():
+        from bnn_jax import experiment
+
+        _print_summary(experiment.train(settings, resume=resume))
+
+
+@cli.command(short_help="Evaluate the trained network of a run folder again.")
+@click.argument("run")
+@click.argument("overrides", nargs=-1, metavar="[evaluation.KEY=VALUE]...")
+def evaluate(run: str, overrides: tuple[str, ...]) -> None:
+    """Evaluate the network in RUN, a run folder, on the data of its config.
+
+    evaluation.KEY=VALUE changes one setting, for instance evaluation.num_samples=128.
+    """
+    with _mistakes_in_one_line():
+        from bnn_jax import experiment
+
+        _print_summary(experiment.evaluate(Path(run), overrides))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Args:
+        arguments: the words after `bnn-jax`; None takes those of the process.
+    """
+    try:
+        cli.main(args=arguments, prog_name="bnn-jax", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (click.ClickException, ConfigError) as error:
+        message = _told_by_click(error) if isinstance(error, click.UsageError) else str(error)
+        print(f"error: {message}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _told_by_click(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "bnn-jax"
+    return f"{error.format_message().rstrip('.')}: see {command} --help"
+
+
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """Pass on what the user can mend as a message, and all else as it is."""
+    _keep_compiled_code()
+    from bnn_jax.data import DataError
+    from bnn_jax.experiment import RunError
+
+    try:
+        yield
+    except (DataError, RunError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _keep_compiled_code() -> None:
+    """Compile each program once per machine; a second run starts from the kept code."""
+    import jax
+
+    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+    if given is None:
+        folder = Path.home() / ".cache" / "bnn_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _print_summary(summary: Mapping[str, Any]) -> None:
+    """The numbers of a run, one line each, those of a group under its name."""
+    for line in _lines(summary):
+        click.echo(line)
+
+
+def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
+    width = max((len(str(key)) for key, value in values.items() if _is_plain(value)), default=0)
+    lines: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        elif _is_plain(value):
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            lines.append(f"{indent}{key:<{width}}  {shown}")
+    return lines
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Mistakes in settings, each told in one line: the key, the rule, the value, what to do.
+
+Pydantic finds the mistakes; its wording is for programmers. Here each becomes a sentence for the
+writer of the file. The rule comes from the schema: the description of the key's type.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+
+class ConfigError(ValueError):
+    """Settings that cannot be run; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?`, or nothing when no known word is near."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def explain(error: ValidationError, schema: type[BaseModel], raw: Any) -> str:
+    """All mistakes in one line, each key once."""
+    told: dict[str, str] = {}
+    mistakes = sorted(error.errors(include_url=False), key=lambda m: m["type"] == "missing")
+    suggested: set[str] = set()
+    for mistake in mistakes:
+        path, section, field = _resolve(mistake["loc"], schema)
+        name = ".".join(path)
+        if name in told or name in suggested:
+            continue
+        match mistake["type"]:
+            case "extra_forbidden" | "invalid_key":
+                told[name] = _unknown_key(path, section, schema)
+                close = difflib.get_close_matches(path[-1], section.model_fields, n=1)
+                suggested.update(".".join([*path[:-1], key]) for key in close)
+            case "missing" | "union_tag_not_found" if _value(raw, path) is _ABSENT or (
+                isinstance(_value(raw, path), dict)
+            ):
+                told[name] = _missing(name, field)
+            case "value_error" if field is None or _is_section(field):
+                told[name] = str(mistake["ctx"]["error"])
+            case _:
+                told[name] = _wrong_value(name, field, _value(raw, path))
+    return "; ".join(told.values())
+
+
+_ABSENT = object()
+
+
+def _resolve(
+    loc: tuple[Any, ...], schema: type[BaseModel]
+) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
+    """The key a mistake belongs to: its path in the file, the section it is in, and its field."""
+    path: list[str] = []
+    section, field = schema, None
+    choices: dict[str, type[BaseModel]] = {}
+    for part in loc:
+        if choices and part in choices:  # pydantic names the chosen member of a union
+            section, choices = choices[part], {}
+            continue
+        if field is not None and not _is_section(field):
+            break  # inside a value: the key as a whole is told
+        path.append(str(part))
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            section = field.annotation
+        else:
+            choices = _choices(field)
+    return path, section, field
+
+
+def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The sections that a key with a `name` chooses between."""
+    members = [m for m in get_args(field.annotation) if _is_model(m)]
+    return {get_args(m.model_fields["name"].annotation)[0]: m for m in members}
+
+
+def _is_model(x: Any) -> bool:
+    return isinstance(x, type) and issubclass(x, BaseModel)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return _is_model(field.annotation) or bool(_choices(field))
+
+
+def _value(raw: Any, path: list[str]) -> Any:
+    for part in path:
+        if not isinstance(raw, dict) or part not in raw:
+            return _ABSENT
+        raw = raw[part]
+    return raw
+
+
+def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseModel]) -> str:
+    *parents, key = path
+    known = list(section.model_fields)
+    place = f"section {'.'.join(parents)!r}" if parents else "the file"
+    names = get_args(section.model_fields["name"].annotation) if "name" in known else ()
+    if len(names) == 1:  # one of several sections, chosen by its name
+        hint, place = nearest(key, known), f"{place} with name {names[0]}"
+    else:
+        hint = nearest(key, known) or _elsewhere(key, schema)
+    return f"unknown key {'.'.join(path)!r}{hint} ({place} knows {', '.join(known)})"
+
+
+def _elsewhere(key: str, schema: type[BaseModel]) -> str:
+    for name, field in schema.model_fields.items():
+        if _is_model(field.annotation) and key in _fields(field):
+            return f", did you mean '{name}.{key}'?"
+    return ""
+
+
+def _fields(field: FieldInfo) -> dict[str, FieldInfo]:
+    section: Any = field.annotation
+    return section.model_fields
+
+
+def _missing(name: str, field: FieldInfo | None) -> str:
+    if field is not None and _is_model(field.annotation):
+        return f"section {name!r} is missing: add it, with {', '.join(_required(field))}"
+    if field is not None and _choices(field):
+        return f"'{name}.name' is missing: set it to one of {', '.join(_choices(field))}"
+    return f"{name!r} is missing: set it to {_rule_of(field)}"
+
+
+def _required(field: FieldInfo) -> list[str]:
+    fields = _fields(field)
+    return [key for key in fields if fields[key].is_required()] or list(fields)
+
+
+def _wrong_value(name: str, field: FieldInfo | None, value: Any) -> str:
+    if field is not None and _is_model(field.annotation):
+        keys = ", ".join(_fields(field))
+        return f"{name!r} must be a section with the keys {keys}, got {_shown(value)}"
+    if field is not None and (choices := _choices(field)):
+        if not isinstance(value, dict):
+            first = next(iter(choices))
+            return f"{name!r} must be a section such as {{name: {first}, ...}}, got {_shown(value)}"
+        tag = value.get("name")
+        hint = nearest(str(tag), choices)
+        return f"'{name}.name' must be one of {', '.join(choices)}, got {_shown(tag)}{hint}"
+    words = _literals(field.annotation) if field is not None else []
+    hint = nearest(value, words) if isinstance(value, str) else ""
+    return f"{name!r} must be {_rule_of(field)}, got {_shown(value)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    """The value as the file has it, cut where it is long."""
+    plain = {None: "null", True: "true", False: "false"}
+    text = plain[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _rule_of(field: FieldInfo | None) -> str:
+    if field is None:
+        return "a value that the schema knows"
+    return field.description or _rule(field.annotation)
+
+
+def _rule(annotation: Any) -> str:
+    """What values a type allows, in words."""
+    arguments = get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if get_origin(annotation) is Annotated:
+        described = [m.description for m in arguments[1:] if getattr(m, "description", None)]
+        return described[0] if described else _rule(arguments[0])
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(arguments) if len(arguments) > 1 else str(arguments[0])
+    if get_origin(annotation) is tuple:
+        return f"a list, each {_rule(arguments[0])}"
+    return ", or ".join(_rule(a) for a in arguments) if arguments else str(annotation)
+
+
+def _literals(annotation: Any) -> list[str]:
+    """Every word that a type allows."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for a in get_args(annotation) for word in _literals(a)]

@@ -1,0 +1,29 @@
+"""What holds for every test: JAX at its strictest, and where the shared data sets are."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+# Many tests compile the same program: once a session is enough.
+_COMPILED = tempfile.TemporaryDirectory(prefix="bnn_jax_tests_")
+jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the original data files and reference numbers, or skip the test."""
+    folder = os.environ.get("BNN_JAX_SHARED")
+    if not folder:
+        pytest.skip("BNN_JAX_SHARED is not set: it names the folder with the data sets")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"BNN_JAX_SHARED is {folder!r}, which is not a folder")
+    return path
