@@ -1,0 +1,42 @@
+"""Bilinear resizing of uint8 images, by Pillow.
+
+Enlarging is plain bilinear interpolation between pixel centres, rounded to uint8, as in MindSpore's
+`vision.Resize`. When shrinking, Pillow widens the filter so that every pixel counts; that differs
+from OpenCV's bilinear, which skips pixels.
+"""
+
+import numpy as np
+from jaxtyping import UInt8
+
+from bnn_jax.data.arrays import DataError
+
+
+def check_size(size: int | None) -> None:
+    """Raises DataError unless size is None or a positive integer."""
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise DataError(f"image_size must be a positive integer or None, got {size!r}.")
+
+
+def resize(
+    images: UInt8[np.ndarray, "n h w c"], size: int | None
+) -> UInt8[np.ndarray, "n h2 w2 c"]:
+    """All images as size x size; the array itself where they have that size, or size is None."""
+    if size is None or images.shape[1:3] == (size, size):
+        return images
+    out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for source, target in zip(images, out, strict=True):
+        target[...] = resize_one(source, size)
+    return out
+
+
+def resize_one(image: UInt8[np.ndarray, "h w c"], size: int | None) -> UInt8[np.ndarray, "h2 w2 c"]:
+    """One image as size x size; each channel by itself, whatever it means."""
+    from PIL import Image
+
+    if size is None or image.shape[:2] == (size, size):
+        return image
+    planes = [
+        np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR))
+        for plane in np.ascontiguousarray(np.moveaxis(image, -1, 0))
+    ]
+    return np.stack(planes, axis=-1)

@@ -1,0 +1,128 @@
+"""Batches of what is larger than memory, by grain: read at random, shuffled anew each epoch.
+
+The order is a function of the seed and the step, so a run resumes anywhere: at a step, by `start`,
+or with the state of grain's iterator (get_state, set_state), which orbax can save.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bnn_jax.data.arrays import DataError, ImageDataset
+from bnn_jax.data.digits import load_digits
+from bnn_jax.data.names import PathLike, check_name, resolve_data_dir
+from bnn_jax.data.resize import check_size, resize_one
+
+if TYPE_CHECKING:
+    import grain
+
+
+def stream(
+    source: Any,
+    *,
+    batch_size: int,
+    seed: int,
+    part: str = "train",
+    shuffle: bool = True,
+    epochs: int | None = None,
+    start: int = 0,
+    drop_remainder: bool = True,
+    image_size: int | None = None,
+    data_dir: PathLike | None = None,
+    manual_dir: PathLike | None = None,
+) -> "grain.IterDataset[dict[str, np.ndarray]]":
+    """Batches {"image": uint8 (B, H, W, C), "label": int32 (B,)}, prefetched by a few threads.
+
+    Args:
+        source: a name as for `load`, an `ImageDataset`, `Examples`, or anything with len() and
+            [index] that gives (image, label) or {"image": ..., "label": ...} with uint8 (H, W, C).
+        batch_size: examples per batch.
+        seed: of the order; the same seed gives the same batches.
+        part: `train` or `test`, of a source that has both.
+        shuffle: a new order each epoch; False keeps that of the source.
+        epochs: how often to go through it; None never ends.
+        start: batches to skip, without reading them.
+        drop_remainder: leave out the last batch of an epoch where it is not full. Batches never
+            span two epochs.
+        image_size: resize to image_size x image_size, bilinear.
+        data_dir: as for `load`.
+        manual_dir: as for `load`.
+
+    Returns:
+        A grain dataset: iterate over it, transform it further, or save its iterator's state.
+
+    Raises:
+        DataError: as `load`; or an argument is out of range; or, while iterating, images differ
+            in shape and no image_size was given.
+    """
+    check_size(image_size)
+    if part not in ("train", "test"):
+        raise DataError(f"part must be 'train' or 'test', got {part!r}.")
+    pairs = _pairs(source, part, data_dir, manual_dir)
+    if not 1 <= batch_size <= len(pairs):
+        raise DataError(
+            f"batch_size must be from 1 to the number of examples, {len(pairs)}, got {batch_size}."
+        )
+    if (epochs is not None and epochs < 1) or start < 0:
+        raise DataError(f"epochs must be at least 1 and start at least 0, got {epochs}, {start}.")
+    import grain
+
+    dataset = grain.MapDataset.source(_Elements(pairs, image_size))
+    if shuffle:
+        dataset = dataset.shuffle(seed=seed)
+    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder).repeat(epochs)
+    threads = min(os.cpu_count() or 1, 8)
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return dataset[start:].to_iter_dataset(reading)
+
+
+class _Elements:
+    """A source as elements that stack to a batch."""
+
+    def __init__(self, pairs: Any, image_size: int | None) -> None:
+        self.pairs, self.image_size = pairs, image_size
+        image, _ = self._read(0)
+        if image.dtype != np.uint8 or image.ndim != 3:
+            raise DataError(
+                f"Images must be uint8 (height, width, channels), got {image.dtype} {image.shape}."
+            )
+        self.shape = image.shape
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, label = self._read(index)
+        if image.shape != self.shape:
+            raise DataError(
+                f"The images differ in shape ({self.shape} and {image.shape}): give image_size."
+            )
+        return {"image": image, "label": np.int32(label)}
+
+    def _read(self, index: int) -> tuple[np.ndarray, Any]:
+        element = self.pairs[index]
+        is_mapping = isinstance(element, Mapping)
+        image, label = (element["image"], element["label"]) if is_mapping else element
+        image = np.asarray(image)
+        return (image if self.image_size is None else resize_one(image, self.image_size)), label
+
+
+def _pairs(source: Any, part: str, data_dir: PathLike | None, manual_dir: PathLike | None) -> Any:
+    if isinstance(source, str) and source == "digits":
+        source = load_digits()
+    if isinstance(source, str):
+        from bnn_jax.data.tfds_prepare import prepared_builder
+        from bnn_jax.data.tfds_read import Pairs
+
+        check_name(source)
+        return Pairs(prepared_builder(source, resolve_data_dir(data_dir), manual_dir), part)
+    if isinstance(source, ImageDataset):
+        return source.train if part == "train" else source.test
+    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
+        raise DataError(
+            "source must be a name, an ImageDataset, Examples, or have len() and [index], got "
+            f"{type(source).__name__}."
+        )
+    return source
