@@ -98,7 +98,7 @@ def conv(
         ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
     """
     n = x.ndim - 2
-    _check_kernel(params, x, ndim=x.ndim, channels=lambda kernel: kernel.shape[-2] * groups)
+    _check_kernel(params, x, ndim=max(3, x.ndim), channels=lambda kernel: kernel.shape[-2] * groups)
 
     def forward(p: Params, data: Any) -> Any:
         y = lax.conv_general_dilated(
@@ -135,7 +135,7 @@ def conv_transpose(
     """
     n = x.ndim - 2
     axis = -1 if transpose_kernel else -2
-    _check_kernel(params, x, ndim=x.ndim, channels=lambda kernel: kernel.shape[axis])
+    _check_kernel(params, x, ndim=max(3, x.ndim), channels=lambda kernel: kernel.shape[axis])
 
     def forward(p: Params, data: Any) -> Any:
         y = lax.conv_transpose(
@@ -196,7 +196,7 @@ def _check_kernel(params: Params, x: Any, *, ndim: int, channels: Any) -> None:
             f"params needs 'kernel', and 'bias' if there is one; got {sorted(params)}."
         )
     kernel = params["kernel"]
-    if kernel.ndim != ndim or x.ndim < 2 or x.ndim > max(5, ndim):
+    if kernel.ndim != ndim or x.ndim < 2 or x.ndim > 5:
         raise ValueError(
             f"The kernel has shape {kernel.shape} and x {x.shape}: they do not fit. dense needs a "
             "kernel (in, out); conv needs x (batch, *spatial, channels) and a kernel "

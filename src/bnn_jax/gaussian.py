@@ -88,8 +88,16 @@ def centred(weights: ArrayLike, std: ArrayLike, *, relative: bool = False) -> Ga
         weights: the mean.
         std: a positive number, or an array that broadcasts to the weights' shape.
         relative: multiply std by |weight|. Below the floor of 1e-6 the std is the floor itself.
+
+    Raises:
+        TypeError: weights that are not floating point.
+        ValueError: a std, given as a number, that is not positive.
     """
     mean = jnp.asarray(weights)
+    if not jnp.issubdtype(mean.dtype, jnp.floating):
+        raise TypeError(f"A random weight has to be floating point, got {mean.dtype}.")
+    if isinstance(std, int | float) and not std > 0:
+        raise ValueError(f"A posterior needs std > 0, got {std!r}.")
     target = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
     if relative:
         target = target * jnp.abs(mean)

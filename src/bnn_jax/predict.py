@@ -1,7 +1,8 @@
 """Posterior predictive: the mean over weight samples of what the network predicts.
 
-Sample s uses fold_in(key, s), and so the same weights for every chunk of data: the answer depends
-on the key and the number of samples, not on the chunks. One function is compiled and called once
+Sample s uses fold_in(key, s) for every chunk of data. With a network that samples its weights
+(reparam) the answer depends on the key and the number of samples, not on the chunks; local_reparam and
+flipout draw noise for each example of a chunk, so there it does. One function is compiled and called once
 for each sample and chunk; nothing is kept but a running sum, so memory does not grow with either.
 """
 
@@ -28,7 +29,8 @@ def mean_probabilities(
 
     Args:
         key: with num_samples it determines the answer.
-        logits_fn: (key, inputs) -> logits of one weight sample; jitted by the caller.
+        logits_fn: (key, inputs) -> logits of one weight sample; jitted by the caller. Examples must
+            not influence each other, or the padding would count.
         inputs: array (examples, ...).
         num_samples: weight samples.
         batch_size: examples a call. The last chunk is padded, so that one shape is compiled.
@@ -40,14 +42,20 @@ def mean_probabilities(
         raise ValueError(
             f"num_samples and batch_size have to be >= 1, got {num_samples} and {batch_size}."
         )
+    if len(inputs) == 0:
+        raise ValueError("There are no inputs to predict for: the first axis has length 0.")
     keys = [jax.random.fold_in(key, s) for s in range(num_samples)]
     chunks = []
     for start in range(0, len(inputs), batch_size):
         chunk = inputs[start : start + batch_size]
         missing = batch_size - len(chunk) if start else 0
         padded = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1))
-        total = jax.nn.softmax(logits_fn(keys[0], padded))
+        total = _probabilities(logits_fn(keys[0], padded))
         for sample_key in keys[1:]:
-            total = total + jax.nn.softmax(logits_fn(sample_key, padded))
+            total = total + _probabilities(logits_fn(sample_key, padded))
         chunks.append(np.asarray(total / num_samples)[: len(chunk)])
     return np.concatenate(chunks)
+
+
+def _probabilities(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
+    return jax.nn.softmax(logits.astype(jnp.float32))

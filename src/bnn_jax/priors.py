@@ -49,7 +49,7 @@ class Prior(Protocol):
         ...
 
 
-def _require_positive(prior: str, **values: ArrayLike) -> None:
+def _require_positive(prior: str, **values: Number) -> None:
     # Only of numbers: a tree transformation may put anything else here.
     for name, value in values.items():
         if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
@@ -159,12 +159,9 @@ class StudentTPrior:
     def log_prob(self, w: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         df = jnp.asarray(self.df, jnp.result_type(w))
         z = (w - self.loc) / self.scale
-        log_normaliser = (
-            jax.scipy.special.gammaln(0.5 * df)
-            - jax.scipy.special.gammaln(0.5 * (df + 1.0))
-            + 0.5 * jnp.log(df * math.pi)
-            + jnp.log(self.scale)
-        )
+        # The difference of two gammaln would lose all digits at large df.
+        log_beta = jax.scipy.special.betaln(jnp.full_like(df, 0.5), 0.5 * df)
+        log_normaliser = log_beta + 0.5 * jnp.log(df) + jnp.log(self.scale)
         return -0.5 * (df + 1.0) * jnp.log1p(z**2 / df) - log_normaliser
 
     def sample(
@@ -210,15 +207,16 @@ def kl_by_weight(
         posterior: the params tree with Gaussian leaves.
         prior: one prior for all random weights, or a tree with one at each random position.
         key: draws the weights of the Monte Carlo estimate, for priors without a closed form.
-        weights: instead of key, the weights sampled from the posterior in this step.
+        weights: instead of key, the weights sampled from the posterior in this step. (The reverse
+            direction draws from the prior, and needs a key.)
         reverse: KL(prior || posterior), the direction that MindSpore computes.
 
     Returns:
         {path: scalar}, in the posterior's order.
 
     Raises:
-        ValueError: a prior tree lacks a random weight, or Monte Carlo is needed and
-            neither key nor weights were given.
+        ValueError: a prior tree lacks a random weight, a prior does not broadcast to its weight, or
+            Monte Carlo is needed and neither key nor weights were given.
     """
     random = gaussian.random_leaves(posterior)
     prior_of = _prior_by_path(prior, random)
@@ -229,15 +227,15 @@ def kl_by_weight(
         p = prior_of[name]
         closed = p.kl(q, reverse=reverse)
         if closed is not None:
-            return jnp.sum(closed)
+            return _sum_of(closed, name, q)
         if reverse:
             w = p.sample(_require_key(keys, name, p), q.shape, q.dtype)
-            return jnp.sum(p.log_prob(w) - _log_prob(q, w))
+            return _sum_of(p.log_prob(w) - _log_prob(q, w), name, q)
         if drawn is not None:
             w = drawn[name]
         else:
             w = q.mean + q.std * noise.normal(_require_key(keys, name, p), q.shape, q.dtype)
-        return jnp.sum(_log_prob(q, w) - p.log_prob(w))
+        return _sum_of(_log_prob(q, w) - p.log_prob(w), name, q)
 
     return {name: one(name, q) for name, q in random.items()}
 
@@ -253,7 +251,8 @@ def kl_by_layer(posterior: PyTree, prior: Prior | PyTree, **options: Any) -> dic
 
 def kl_divergence(posterior: PyTree, prior: Prior | PyTree, **options: Any) -> Float[Array, ""]:
     """KL(posterior || prior) in nats over the whole tree; the options are `kl_by_weight`'s."""
-    return sum(kl_by_weight(posterior, prior, **options).values(), start=jnp.zeros(()))
+    values = list(kl_by_weight(posterior, prior, **options).values())
+    return sum(values[1:], start=values[0]) if values else jnp.zeros(())
 
 
 def _normal_kl(a: tuple[Any, Any], b: tuple[Any, Any]) -> Float[Array, "..."]:
@@ -266,6 +265,15 @@ def _normal_kl(a: tuple[Any, Any], b: tuple[Any, Any]) -> Float[Array, "..."]:
     x = (std_a - std_b) * (std_a + std_b) / jnp.square(std_b)
     log_ratio = jnp.where(x > -0.5, jnp.log1p(jnp.maximum(x, -0.5)), 2.0 * jnp.log(std_a / std_b))
     return 0.5 * (x - log_ratio + jnp.square((mean_a - mean_b) / std_b))
+
+
+def _sum_of(kl: Array, name: str, q: Gaussian) -> Float[Array, ""]:
+    if kl.shape != q.shape:
+        raise ValueError(
+            f"The prior of {name!r} does not broadcast to the weight's shape {q.shape}: their "
+            f"divergence has the shape {kl.shape}. Give it numbers, or arrays of the weight's shape."
+        )
+    return jnp.sum(kl)
 
 
 def _log_prob(q: Gaussian, w: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -285,7 +293,8 @@ def _require_key(keys: dict[str, PRNGKey], name: str, prior: Prior) -> PRNGKey:
     if name not in keys:
         raise ValueError(
             f"{type(prior).__name__} has no closed-form KL, so the divergence of {name!r} is a "
-            "Monte Carlo estimate: pass key=, or weights= sampled from the posterior."
+            "Monte Carlo estimate: pass key=, or (but for reverse=True) weights= sampled from the "
+            "posterior."
         )
     return keys[name]
 

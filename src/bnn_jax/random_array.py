@@ -118,6 +118,8 @@ def apply(
         EstimatorError: local_reparam or flipout for a weight that is used twice; with
             shared="error", local_reparam where positions share weights.
     """
+    if shared not in ("flipout", "error", "approximate"):
+        raise ValueError(f"shared is flipout, error or approximate; got {shared!r}.")
     paths_and_leaves, treedef = jax.tree_util.tree_flatten_with_path(posterior, is_leaf=is_gaussian)
     keys = jax.tree.leaves(gaussian.leaf_keys(key, posterior))
 
@@ -141,10 +143,9 @@ def apply(
     )
     if not any(isinstance(x, RandomArray) for x in lifted):
         return fn(params, *args)
+    args = jax.tree.map(jnp.asarray, args)
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(params, *args)
-    flat_params = [
-        y for x in lifted for y in ([x] if isinstance(x, RandomArray) else jax.tree.leaves(x))
-    ]
+    flat_params = [x if isinstance(x, RandomArray) else jnp.asarray(x) for x in lifted]
     out = _evaluate(closed.jaxpr, closed.consts, [*flat_params, *jax.tree.leaves(args)])
     return jax.tree.unflatten(jax.tree.structure(out_shape), [_sampled(x) for x in out])
 
@@ -204,6 +205,7 @@ _CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr"}
 _VIEWS = (
     "reshape",
     "transpose",
+    "rev",
     "squeeze",
     "expand_dims",
     "broadcast_in_dim",

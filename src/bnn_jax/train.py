@@ -13,7 +13,7 @@ Source: Blundell et al. 2015, arXiv:1505.05424, section 3.2 and equation 8.
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from bnn_jax.noise import PRNGKey
 from bnn_jax.priors import Prior
 
 
+@runtime_checkable
 class Forward(Protocol):
     """The network: (key, posterior, variables, inputs) -> (outputs, new variables)."""
 
@@ -109,7 +110,8 @@ def init(
     return State(
         step=jnp.zeros((), jnp.int32),
         posterior=posterior,
-        opt_state=optimizer.init(posterior),
+        # Some optimizers use one array of zeros twice, which cannot be donated twice.
+        opt_state=jax.tree.map(jnp.array, optimizer.init(posterior)),
         variables=variables,
         average=jax.tree.map(jnp.array, posterior) if average else None,
     )
@@ -171,8 +173,9 @@ def build_step(
         # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
         kl_key = jax.random.clone(keys[0])
         layers = priors.kl_by_layer(posterior, prior, key=kl_key, reverse=reverse_kl)
-        kl = sum(layers.values(), start=jnp.zeros((), jnp.float32))
-        total = objective.bnn_loss(nll, kl, dnn_factor=dnn, bnn_factor=weight)
+        values = list(layers.values()) or [jnp.zeros((), jnp.float32)]
+        kl = sum(values[1:], start=values[0])
+        total = objective.bnn_loss(nll, kl, dnn_factor=dnn, bnn_factor=weight.astype(kl.dtype))
         metrics = [metric_fn(outputs, labels) for outputs, _ in runs] if metric_fn else [{}]
         info = StepInfo(
             loss=total,
