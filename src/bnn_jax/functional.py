@@ -26,6 +26,8 @@ from bnn_jax.noise import PRNGKey
 Params = Mapping[str, Any]
 Padding = str | int | Sequence[tuple[int, int]]
 
+PADDINGS = ("SAME", "VALID")
+
 
 def dense(
     key: PRNGKey,
@@ -92,13 +94,18 @@ def conv(
             positions share the weights.
         strides, dilation: an int, or one per spatial dimension.
         padding: "SAME", "VALID", an int for all sides, or pairs (low, high).
-        groups: number of channel groups.
+        groups: number of channel groups; divides the channels of x and of y.
 
     Raises:
         ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
     """
     n = x.ndim - 2
     _check_kernel(params, x, ndim=max(3, x.ndim), channels=lambda kernel: kernel.shape[-2] * groups)
+    if params["kernel"].shape[-1] % groups:
+        raise ValueError(
+            f"groups={groups} does not divide the {params['kernel'].shape[-1]} output channels of "
+            f"the kernel of shape {params['kernel'].shape}."
+        )
 
     def forward(p: Params, data: Any) -> Any:
         y = lax.conv_general_dilated(
@@ -122,13 +129,15 @@ def conv_transpose(
     *,
     estimator: str,
     strides: int | Sequence[int] = 1,
-    padding: str | Sequence[tuple[int, int]] = "SAME",
+    padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     transpose_kernel: bool = False,
     approximate: bool = False,
     antithetic: bool = False,
 ) -> Float[Array, "batch *spatial_out channels_out"]:
     """Transposed convolution; the arguments are those of `jax.lax.conv_transpose`.
+
+    An int or pairs of padding are added to the input that has been spread by the strides.
 
     The kernel is (*spatial, in, out), or with transpose_kernel=True that of the convolution whose
     gradient this is, (*spatial, out, in). Estimators and errors as for `conv`.
@@ -142,7 +151,7 @@ def conv_transpose(
             data,
             p["kernel"].astype(data.dtype),
             strides=_per_dimension(strides, n, "strides"),
-            padding=padding,
+            padding=_padding(padding, n),
             rhs_dilation=_per_dimension(dilation, n, "dilation"),
             dimension_numbers=_channels_last(x.ndim),
             transpose_kernel=transpose_kernel,
@@ -217,7 +226,15 @@ def _per_dimension(value: int | Sequence[int], n: int, name: str) -> tuple[int, 
 
 
 def _padding(padding: Padding, n: int) -> str | Sequence[tuple[int, int]]:
-    return [(padding, padding)] * n if isinstance(padding, int) else padding
+    if isinstance(padding, int):
+        return [(padding, padding)] * n
+    known = padding.upper() in PADDINGS if isinstance(padding, str) else len(padding) == n
+    if not known:
+        raise ValueError(
+            f"padding needs one of {', '.join(PADDINGS)}, an int, or {n} pair(s) (low, high); got "
+            f"{padding!r}."
+        )
+    return padding.upper() if isinstance(padding, str) else padding
 
 
 def _channels_last(ndim: int) -> tuple[str, str, str]:

@@ -1,9 +1,10 @@
 """Posterior predictive: the mean over weight samples of what the network predicts.
 
 Sample s uses fold_in(key, s) for every chunk of data. With a network that samples its weights
-(reparam) the answer depends on the key and the number of samples, not on the chunks; local_reparam and
-flipout draw noise for each example of a chunk, so there it does. One function is compiled and called once
-for each sample and chunk; nothing is kept but a running sum, so memory does not grow with either.
+(reparam) the answer depends on the key and the number of samples, not on the chunks; local_reparam
+and flipout draw noise for each example of a chunk, so there it does. One function is compiled and
+called once for each sample and chunk; nothing is kept but a running sum, so memory does not grow
+with either.
 """
 
 from collections.abc import Callable

@@ -281,7 +281,8 @@ def _sum_of(kl: Array, name: str, q: Gaussian) -> Float[Array, ""]:
     if kl.shape != q.shape:
         raise ValueError(
             f"The prior of {name!r} does not broadcast to the weight's shape {q.shape}: their "
-            f"divergence has the shape {kl.shape}. Give it numbers, or arrays of the weight's shape."
+            f"divergence has the shape {kl.shape}. Give it numbers, or arrays of the weight's "
+            "shape."
         )
     return total(kl)
 

@@ -10,6 +10,8 @@ it is sampled:
       examples (a bias)                 per-example signs (flipout)
     everything else                     one sample of the weight, the same wherever it is used
 
+A product with other params is of the last kind: their rows are not examples.
+
 So one mechanism serves dense layers, convolutions, attention and einsum of any JAX network, and no
 layer is rewritten. Control flow (scan, while, cond, remat) counts as everything else: its weights
 are sampled before it is entered, or a recurrent cell would see fresh noise at every step.
@@ -146,26 +148,48 @@ def apply(
     args = jax.tree.map(jnp.asarray, args)
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(params, *args)
     flat_params = [x if isinstance(x, RandomArray) else jnp.asarray(x) for x in lifted]
-    out = _evaluate(closed.jaxpr, closed.consts, [*flat_params, *jax.tree.leaves(args)])
+    data = jax.tree.leaves(args)
+    is_data = [False] * len(flat_params) + [True] * len(data)
+    out, _ = _evaluate(closed.jaxpr, closed.consts, [*flat_params, *data], is_data)
     return jax.tree.unflatten(jax.tree.structure(out_shape), [_sampled(x) for x in out])
 
 
-def _evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """Evaluate a jaxpr, equation by equation, on values of which some are RandomArrays."""
+def _evaluate(
+    jaxpr: jex.Jaxpr, consts: Sequence[Any], args: Sequence[Any], is_data: Sequence[bool]
+) -> tuple[list[Any], list[bool]]:
+    """Evaluate a jaxpr, equation by equation, on values of which some are RandomArrays.
+
+    Args:
+        is_data: for each argument, whether it is data. What comes of params alone is not.
+
+    Returns:
+        The outputs, and for each whether it depends on data.
+    """
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
+    # A constant may be data too: an array that the function closes over.
+    of_data = {*jaxpr.constvars, *(v for v, d in zip(jaxpr.invars, is_data, strict=True) if d)}
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, jex.Literal) else env[atom]
 
+    def depends(atom: Any) -> bool:
+        return not isinstance(atom, jex.Literal) and atom in of_data
+
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        if any(isinstance(v, RandomArray) for v in values):
-            out = _random_equation(eqn, values)
-        else:
+        inputs = [depends(atom) for atom in eqn.invars]
+        outputs = [any(inputs)] * len(eqn.outvars)
+        if not any(isinstance(v, RandomArray) for v in values):
             out = _bind(eqn, values)
+        elif eqn.primitive.name in _CALLS:
+            inner = eqn.params[_CALLS[eqn.primitive.name]]
+            out, outputs = _evaluate(inner.jaxpr, inner.consts, values, inputs)
+        else:
+            out = _random_equation(eqn, values, any(inputs))
         env.update(zip(eqn.outvars, out, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+        of_data.update(v for v, d in zip(eqn.outvars, outputs, strict=True) if d)
+    return [read(atom) for atom in jaxpr.outvars], [depends(atom) for atom in jaxpr.outvars]
 
 
 def _bind(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
@@ -174,17 +198,14 @@ def _bind(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
     return out if eqn.primitive.multiple_results else [out]
 
 
-def _random_equation(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
+def _random_equation(eqn: jex.JaxprEqn, values: Sequence[Any], with_data: bool) -> Sequence[Any]:
     """The rule of an operation that meets a random weight; by default, one sample of it."""
     primitive = eqn.primitive.name
-    if primitive in _CALLS:
-        inner = eqn.params[_CALLS[primitive]]
-        return _evaluate(inner.jaxpr, inner.consts, values)
     random = [v for v in values if isinstance(v, RandomArray)]
     out = None
     if primitive in _VIEWS and len(values) == 1:
         out = _view(eqn, random[0])
-    elif primitive in _LINEAR and len(random) == 1:
+    elif primitive in _LINEAR and len(random) == 1 and with_data:
         out = _LINEAR[primitive](eqn, *values)
     return [out] if out is not None else _bind(eqn, [_sampled(v) for v in values])
 

@@ -127,8 +127,8 @@ class RunFolder:
                 return manager.restore(step, args=ocp.args.StandardRestore(abstract))
             except (ValueError, OSError, KeyError) as error:
                 raise RunError(
-                    f"The checkpoint of step {step} in {self.path} cannot be read: it is damaged, or "
-                    f"was written by another version ({' '.join(str(error).split())[:120]})."
+                    f"The checkpoint of step {step} in {self.path} cannot be read: it is damaged, "
+                    f"or was written by another version ({' '.join(str(error).split())[:120]})."
                 ) from error
 
     def _newest(self) -> int:
@@ -139,7 +139,8 @@ class RunFolder:
                 step = manager.latest_step()
         if step is None:
             raise RunError(
-                f"The run in {self.path} has no checkpoint, it was stopped too early: train it again."
+                f"The run in {self.path} has no checkpoint, it was stopped too early: train it "
+                "again."
             )
         return int(step)
 

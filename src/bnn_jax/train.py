@@ -158,6 +158,8 @@ def build_step(
         raise ValueError(
             f"num_samples has to be >= 1, and even with antithetic pairs; got {num_samples}."
         )
+    if not 0.0 <= average_decay < 1.0:
+        raise ValueError(f"average_decay needs 0 <= average_decay < 1, got {average_decay!r}.")
 
     def loss(
         posterior: PyTree, variables: PyTree, key: PRNGKey, weight: Array, batch: tuple[Any, Any]
@@ -231,8 +233,8 @@ def _sample_keys(key: PRNGKey, num_samples: int, antithetic: bool) -> list[PRNGK
     """One key per sample; the two of an antithetic pair share theirs."""
     if not antithetic:
         return list(jax.random.split(key, num_samples))
-    pairs = jax.random.split(key, num_samples // 2)
-    return [jax.random.clone(pairs[i // 2]) for i in range(num_samples)]
+    pairs = list(jax.random.split(key, num_samples // 2))
+    return [jax.random.clone(pair) for pair in pairs for _ in range(2)]
 
 
 def _tree_mean(trees: list[Any]) -> Any:

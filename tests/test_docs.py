@@ -1,0 +1,45 @@
+"""The code in README.md and in the documents runs as it stands."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_blocks(page: Path) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert blocks
+    # As users have it, not at the strictest.
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.debug_key_reuse(False),
+    ):
+        for block in blocks:
+            exec(compile(block, str(page), "exec"), names)
+    return names
+
+
+def test_readme() -> None:
+    names = run_blocks(ROOT / "README.md")
+    x, y, mean, std = (names[k] for k in ("x", "y", "mean", "epistemic_std"))
+    assert mean.shape == std.shape == x.shape
+    assert abs(mean - y).max() < 0.3
+    assert 0.0 < std.min() < std.max() < 0.5
+
+
+def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_blocks(ROOT / "docs" / "quickstart.md")
+    assert int(names["state"].step) == 3
+    assert float(names["loss"]) > 0.0
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
