@@ -1,4 +1,4 @@
-"""Every random draw of a Bayesian network comes from here.
+"""The noise of weights and layers: every normal and every sign is drawn here.
 
 One place to test, to replace by fixed numbers, and to speed up. Callers write `noise.normal(...)`
 (the module's attribute, never a copy of the function), so that a replacement reaches all of them.

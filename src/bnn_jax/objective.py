@@ -23,7 +23,7 @@ Schedule = Callable[[Any], Any]
 
 
 def bnn_loss(
-    data_loss: Float[Array, ""],
+    data_loss: Float[Array, "..."],
     kl: Float[Array, ""],
     *,
     dnn_factor: Any = 1.0,

@@ -10,7 +10,9 @@ it is sampled:
       examples (a bias)                 per-example signs (flipout)
     everything else                     one sample of the weight, the same wherever it is used
 
-A product with other params is of the last kind: their rows are not examples.
+A product with other params or constants is of the last kind: their rows are not examples. So the
+data has to come in as arguments; of an array that the function closes over it is not known that it
+is data.
 
 So one mechanism serves dense layers, convolutions, attention and einsum of any JAX network, and no
 layer is rewritten. Control flow (scan, while, cond, remat) counts as everything else: its weights
@@ -167,8 +169,8 @@ def _evaluate(
     """
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
-    # A constant may be data too: an array that the function closes over.
-    of_data = {*jaxpr.constvars, *(v for v, d in zip(jaxpr.invars, is_data, strict=True) if d)}
+    # Constants are not data: their rows are no examples either. So data has to be an argument.
+    of_data = {v for v, d in zip(jaxpr.invars, is_data, strict=True) if d}
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, jex.Literal) else env[atom]

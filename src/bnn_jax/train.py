@@ -146,7 +146,8 @@ def build_step(
         num_samples: Monte Carlo samples of the weights a step; cost grows in proportion.
         antithetic: draw them in pairs with opposite noise; num_samples must be even.
         reverse_kl: KL(prior || posterior), as MindSpore computes it.
-        average_decay: decay a step of the posterior's moving average, where the state has one.
+        average_decay: decay a step of the posterior's moving average, where the state has one. It
+            starts at the initial posterior, so training should last many times 1 / (1 - decay).
         metric_fn: (outputs, labels) -> {name: scalar}, reported in info.metrics.
 
     Raises:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, priors, random_array
@@ -58,14 +59,19 @@ class BayesianModel:
             What the network returns; with mutable state, (outputs, new variables).
         """
         state = self.variables if variables is None else variables
+        leaves, structure = jax.tree.flatten((inputs, kwargs))
+        arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
 
-        def call(params: PyTree) -> Any:
-            return self.network.call(params, state, *inputs, **kwargs)
+        def call(params: PyTree, data: dict[int, Any]) -> Any:
+            merged = [data.get(i, x) for i, x in enumerate(leaves)]
+            now_inputs, now_kwargs = jax.tree.unflatten(structure, merged)
+            return self.network.call(params, state, *now_inputs, **now_kwargs)
 
         return random_array.apply(
             call,
             key,
             posterior,
+            arrays,
             estimator=lambda path: self.estimators[path],
             shared=self.shared,
             antithetic=antithetic,

@@ -1,0 +1,71 @@
+"""The example networks: shapes, sizes, and a max pool that is Flax's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from core_helpers import data, key
+from flax import linen as nn
+
+from bnn_jax.models.networks import MLP, LeNet5, max_pool_2x2
+
+
+def shapes(module: nn.Module, x: jax.Array) -> dict[str, tuple[int, ...]]:
+    params = jax.eval_shape(module.init, key(0), x)["params"]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf.shape for p, leaf in leaves}
+
+
+def test_lenet5_has_the_weights_of_mindspores() -> None:
+    got = shapes(LeNet5(), jnp.zeros((2, 32, 32, 1)))
+    assert got == {
+        "conv1/kernel": (5, 5, 1, 6),
+        "conv2/kernel": (5, 5, 6, 16),
+        "fc1/kernel": (400, 120),
+        "fc1/bias": (120,),
+        "fc2/kernel": (120, 84),
+        "fc2/bias": (84,),
+        "fc3/kernel": (84, 10),
+        "fc3/bias": (10,),
+    }
+    # 150 + 2,400 + 48,120 + 10,164 + 850
+    assert sum(int(np.prod(shape)) for shape in got.values()) == 61_684
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_lenet5_maps_images_to_logits(dtype: jnp.dtype) -> None:
+    net, x = LeNet5(num_classes=7, dtype=dtype), data(0, 2, 32, 32, 3)
+    logits, variables = jax.jit(net.init_with_output)(key(0), x)
+    assert (logits.shape, logits.dtype) == ((2, 7), dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    # Examples do not influence each other.
+    one = jax.jit(net.apply)(variables, x[:1])
+    np.testing.assert_allclose(
+        one.astype(jnp.float32), logits[:1].astype(jnp.float32), rtol=2e-2, atol=2e-2
+    )
+
+
+def test_mlp_has_the_layers_it_is_asked_for() -> None:
+    got = shapes(MLP(hidden=(8, 6), num_classes=3), jnp.zeros((2, 4, 4, 1)))
+    assert got == {
+        "fc1/kernel": (16, 8),
+        "fc1/bias": (8,),
+        "fc2/kernel": (8, 6),
+        "fc2/bias": (6,),
+        "fc3/kernel": (6, 3),
+        "fc3/bias": (3,),
+    }
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 6), (4, 7), (5, 7), (2, 3)])
+def test_max_pool_is_flaxs(size: tuple[int, int]) -> None:
+    x = data(0, 2, *size, 3)
+    weights = data(1, 2, size[0] // 2, size[1] // 2, 3)
+
+    def flaxs(y: jax.Array) -> jax.Array:
+        return nn.max_pool(y, (2, 2), (2, 2))
+
+    np.testing.assert_array_equal(max_pool_2x2(x), flaxs(x))
+    # No two numbers are equal here; between equal ones the two share the gradient differently.
+    got = jax.grad(lambda y: jnp.sum(weights * max_pool_2x2(y)))(x)
+    np.testing.assert_array_equal(got, jax.grad(lambda y: jnp.sum(weights * flaxs(y)))(x))
