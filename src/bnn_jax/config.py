@@ -6,7 +6,7 @@ applies `section.key=value` overrides, `dump` writes the resolved settings, and
 `load(dump(config)) == config`. How a file is read stands in `bnn_jax.yaml_text`, how a mistake is
 worded in `bnn_jax.config_errors`.
 
-    config = load("configs/lenet5.yaml", ["training.epochs=2", "output.dir=/tmp/run"])
+    config = load("configs/lenet5.yaml", ["training.epochs=2", "output.dir=runs/short"])
 """
 
 from collections.abc import Collection, Sequence
