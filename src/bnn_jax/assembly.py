@@ -19,7 +19,7 @@ from bnn_jax import config as configs
 from bnn_jax import data, gaussian, objective, optimizers, priors, train
 from bnn_jax.config import Config
 from bnn_jax.loop import Step
-from bnn_jax.models import MLP, LeNet5
+from bnn_jax.models import MLP, LeNet5, banded_conv
 from bnn_jax.noise import PRNGKey
 from bnn_jax.run_folder import RunError
 from bnn_jax.transforms import BayesianModel, to_bnn
@@ -119,7 +119,9 @@ def build_model(config: Config, images: Images) -> BayesianModel:
     if isinstance(settings, configs.MLP):
         module = MLP(hidden=settings.hidden, num_classes=images.num_classes, dtype=dtype)
     else:
-        module = LeNet5(num_classes=images.num_classes, dtype=dtype)
+        module = LeNet5(
+            num_classes=images.num_classes, dtype=dtype, conv_general_dilated=convolution(config)
+        )
     init_key, posterior_key = jax.random.split(named_key(config, "init"))
     variables = jax.jit(module.init)(init_key, example)
     where = config.posterior.where
@@ -144,6 +146,17 @@ def build_model(config: Config, images: Images) -> BayesianModel:
                 )
     posterior = initial_posterior(config, posterior_key, model.posterior)
     return dataclasses.replace(model, posterior=posterior, estimators=estimators)
+
+
+def convolution(config: Config) -> Callable[..., Any]:
+    """How LeNet-5's convolutions are computed: on CPU as matrix products.
+
+    Not under an estimator other than reparam, which has to see the convolution itself.
+    """
+    estimators = {config.estimator_of(f"conv{i}/kernel") for i in (1, 2)}
+    if jax.default_backend() == "cpu" and estimators == {"reparam"}:
+        return banded_conv
+    return jax.lax.conv_general_dilated
 
 
 def initial_posterior(config: Config, key: PRNGKey, posterior: PyTree) -> PyTree:

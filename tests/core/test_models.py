@@ -1,5 +1,7 @@
 """The example networks: shapes, sizes, and a max pool that is Flax's."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 from core_helpers import data, key
 from flax import linen as nn
 
-from bnn_jax.models.networks import MLP, LeNet5, max_pool_2x2
+from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax.models.networks import max_pool_2x2
 
 
 def shapes(module: nn.Module, x: jax.Array) -> dict[str, tuple[int, ...]]:
@@ -69,3 +72,41 @@ def test_max_pool_is_flaxs(size: tuple[int, int]) -> None:
     # No two numbers are equal here; between equal ones the two share the gradient differently.
     got = jax.grad(lambda y: jnp.sum(weights * max_pool_2x2(y)))(x)
     np.testing.assert_array_equal(got, jax.grad(lambda y: jnp.sum(weights * flaxs(y)))(x))
+
+
+CONVOLUTIONS = {
+    "valid": {"padding": "VALID"},
+    "no padding": {"padding": ((0, 0), (0, 0))},
+    "wide kernel": {"kernel_size": (2, 4), "padding": "VALID"},
+    "same": {"padding": "SAME"},
+    "strided": {"padding": "VALID", "strides": (2, 1)},
+    "dilated": {"padding": "VALID", "kernel_dilation": 2},
+    "transposed": {"padding": ((0, 0), (0, 0)), "input_dilation": 2},
+    "grouped": {"padding": "VALID", "feature_group_count": 2},
+    "bfloat16": {"padding": "VALID", "dtype": jnp.bfloat16},
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_banded_conv_is_laxs(name: str) -> None:
+    options = {"features": 6, "kernel_size": (3, 3), **CONVOLUTIONS[name]}
+    x, tolerance = data(0, 2, 7, 9, 4), 2e-2 if "dtype" in options else 1e-5
+    ours, lax = nn.Conv(**options, conv_general_dilated=banded_conv), nn.Conv(**options)
+    params = lax.init(key(1), x)
+
+    def loss(net: nn.Conv, params: dict, x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.sin(net.apply(params, x).astype(jnp.float32)))
+
+    got, expected = (
+        jax.value_and_grad(partial(loss, net), (0, 1))(params, x) for net in (ours, lax)
+    )
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_banded_conv_is_a_matrix_product() -> None:
+    """What makes it fast: no convolution is left."""
+    net = LeNet5(conv_general_dilated=banded_conv)
+    x = jnp.zeros((2, 32, 32, 1))
+    variables = jax.eval_shape(net.init, key(0), x)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(net.apply)(variables, x))
