@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
+from bnn_jax import assembly, experiment
 from bnn_jax import config as configs
-from bnn_jax import experiment
 from bnn_jax import loop as loops
 from bnn_jax.run_folder import RunError, RunFolder
 
@@ -235,6 +235,19 @@ def test_settings_that_do_not_fit_the_data(
     with pytest.raises((RunError, configs.ConfigError), match=message):
         experiment.train(small(tmp_path / "run", *overrides))
     assert not (tmp_path / "run").exists()
+
+
+def test_images_are_padded_with_black(tmp_path: Path) -> None:
+    settings = ["data.padding=2", "data.mean=0.5", "data.std=0.25"]
+    images = assembly.load_images(small(tmp_path / "run", *settings))
+    batch = images.train[0][:3]
+    expected = np.pad(np.asarray(batch) / 255.0, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    np.testing.assert_allclose(images.as_inputs(batch), (expected - 0.5) / 0.25, atol=1e-6)
+
+
+def test_padding_makes_room_for_the_convolutions(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", "model={name: lenet5}", "data.padding=4")
+    assert experiment.train(config)["num_random_weights"] > 0
 
 
 def test_a_second_run_takes_the_next_folder(tmp_path: Path) -> None:

@@ -37,13 +37,16 @@ class Images:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    padding: int
 
     @property
     def num_train(self) -> int:
         return len(self.train[0])
 
     def as_inputs(self, images: Array) -> Array:
-        """(x / 255 - mean) / std, float32."""
+        """With black pixels on each side, as (x / 255 - mean) / std, float32."""
+        side = (self.padding, self.padding)
+        images = jnp.pad(images, ((0, 0), side, side, (0, 0)))
         shape = (1, 1, 1, len(self.mean))
         mean = jnp.asarray(self.mean, jnp.float32).reshape(shape)
         std = jnp.asarray(self.std, jnp.float32).reshape(shape)
@@ -74,7 +77,8 @@ def load_images(config: Config) -> Images:
         held_out = test.images[: settings.test_examples], test.labels[: settings.test_examples]
     images, labels = images[:cut], labels[:cut]
     channels = images.shape[-1]
-    if config.model.name == "lenet5" and min(images.shape[1:3]) < LENET_MINIMUM:
+    smallest = min(images.shape[1:3]) + 2 * settings.padding
+    if config.model.name == "lenet5" and smallest < LENET_MINIMUM:
         raise RunError(
             f"lenet5 needs images of at least {LENET_MINIMUM}x{LENET_MINIMUM}, {source.name} has "
             f"{images.shape[1]}x{images.shape[2]}: set data.image_size=32."
@@ -86,6 +90,7 @@ def load_images(config: Config) -> Images:
         num_classes=source.num_classes,
         mean=_per_channel("mean", settings.mean, channels, lambda: _pixel_statistics(images)[0]),
         std=_per_channel("std", settings.std, channels, lambda: _pixel_statistics(images)[1]),
+        padding=settings.padding,
     )
 
 
@@ -153,7 +158,7 @@ def convolution(config: Config) -> Callable[..., Any]:
 
     Not under an estimator other than reparam, which has to see the convolution itself.
     """
-    estimators = {config.estimator_of(f"conv{i}/kernel") for i in (1, 2)}
+    estimators = {config.estimator_of(weight) for weight in configs.LeNet5.CONVOLUTIONS}
     if jax.default_backend() == "cpu" and estimators == {"reparam"}:
         return banded_conv
     return jax.lax.conv_general_dilated

@@ -88,6 +88,7 @@ class Data(Section):
     data_dir: Folder | None = None
     manual_dir: Folder | None = None
     image_size: Count | None = None
+    padding: CountOrZero = 0  # black pixels added on each side, after resizing
     mean: Number | Annotated[tuple[Number, ...], Field(min_length=1)] | None = None
     std: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     train_examples: Count | None = None
@@ -337,10 +338,11 @@ class Config(Section):
     def _consistent(self) -> "Config":
         self._check_lengths()
         self._check_estimator()
-        size = self.data.image_size
+        resized, padding = self.data.image_size, self.data.padding
+        size = None if resized is None else resized + 2 * padding
         if isinstance(self.model, LeNet5) and size is not None and size < LeNet5.SMALLEST_IMAGE:
             raise ValueError(
-                f"data.image_size ({size}) is too small for lenet5, which needs at least "
+                f"data.image_size ({resized}) is too small for lenet5, which needs at least "
                 f"{LeNet5.SMALLEST_IMAGE}: set data.image_size to 32"
             )
         return self
