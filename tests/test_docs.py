@@ -39,6 +39,15 @@ def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(names["loss"]) > 0.0
 
 
+def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "networks.md"
+    run_blocks(page)
+    printed = capsys.readouterr().out.strip().splitlines()
+    shown = [line.strip() for line in page.read_text().splitlines() if line.startswith("    ")]
+    table = [line for line in shown if line[:1] in "┏┃┡│├└"]
+    assert printed == table
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

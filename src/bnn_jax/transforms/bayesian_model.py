@@ -1,7 +1,7 @@
 """A Bayesian network: a posterior, a prior, and pure functions of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,9 @@ from bnn_jax import gaussian, priors, random_array
 from bnn_jax.noise import PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
-from bnn_jax.transforms.network import Network
+from bnn_jax.transforms import batch_statistics
+from bnn_jax.transforms.network import Network, nnx_view
+from bnn_jax.transforms.report import Report, report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +104,75 @@ class BayesianModel:
         if size < 1:
             raise ValueError(f"An ensemble has at least one member, got size={size}.")
         return [gaussian.sample(k, posterior) for k in jax.random.split(key, size)]
+
+    def report(self, *inputs: Any, **kwargs: Any) -> Report:
+        """A table of all weights: path, layer type, shape, random or not, estimator, prior.
+
+        Args:
+            inputs, kwargs: example arguments of the network. With them the table says which rule
+                is applied to each weight where it is not the chosen estimator, and a linen module
+                tells the types of its layers. Nothing is computed.
+        """
+        applied: dict[str, list[str]] | None = None
+        if inputs:
+            applied = {path: [] for path in self.estimators}
+
+            def trace(key: PRNGKey, posterior: PyTree) -> Any:
+                return self.apply(key, posterior, *inputs, report=applied, **kwargs)
+
+            jax.eval_shape(trace, jax.random.key(0), self.posterior)
+        types = self.network.layer_types(*inputs, **kwargs)
+        return report(self.posterior, self.prior, self.estimators, types, applied)
+
+    def view(self, **attributes: Any) -> "BayesianModel":
+        """For NNX: the same model with other settings of its layers, as `nnx.view` makes them.
+
+        model.view(deterministic=False, use_running_average=False) is the training mode of dropout
+        and batch normalisation. Posteriors and variables fit both.
+        """
+        return dataclasses.replace(self, network=nnx_view(self.network, **attributes))
+
+    def batch_statistics(
+        self,
+        posterior: PyTree,
+        batches: Iterable[Any],
+        *,
+        key: PRNGKey | None = None,
+        num_samples: int = 1,
+        variables: PyTree = None,
+        **kwargs: Any,
+    ) -> PyTree:
+        """The variables, with batch statistics computed again for this posterior.
+
+        Args:
+            posterior: the trained posterior.
+            batches: inputs of the network, each an array or a tuple of arguments.
+            key: without it the statistics are those of the posterior mean; with it those of the
+                predictive, of weights drawn anew for each pass.
+            num_samples: passes over each batch, with a key.
+            variables: the network's other state, if not that of `.variables`.
+            kwargs: what puts a linen network into training mode, such as train=True. An NNX
+                network's mode is that of `view`.
+
+        Raises:
+            ValueError: no batches, a network without batch statistics, or one that is not in
+                training mode.
+        """
+        state = self.variables if variables is None else variables
+        merge, statistics = self.network.batch_statistics(state)
+
+        def update(index: Any, now: Any, batch: Any) -> Any:
+            inputs = batch if isinstance(batch, tuple) else (batch,)
+            options = {**kwargs, "variables": merge(now), "mutable": self.network.mutable}
+            if key is None:
+                _, after = self.mean_apply(posterior, *inputs, **options)
+            else:
+                pass_key = jax.random.fold_in(key, index)
+                _, after = self.apply(pass_key, posterior, *inputs, **options)
+            return self.network.batch_statistics(after)[1]
+
+        samples = 1 if key is None else num_samples
+        return merge(batch_statistics.recompute(update, statistics, batches, num_samples=samples))
 
     def forward(self, *, streams: tuple[str, ...] = (), **kwargs: Any) -> Forward:
         """The network as `train.build_step` takes it, with these keyword arguments at each call.

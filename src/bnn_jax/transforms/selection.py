@@ -4,6 +4,7 @@
              normalisation layers, nor embedding tables
 "kernels"    as "layers", without the biases
 "all"        every floating-point array
+"last"       the layer whose weights meet the data last; to_bnn needs example inputs to find it
 "conv1/*"    a glob over paths such as conv1/kernel, or a list of globs
 nn.Dense     a layer type, or a tuple of them
 predicate    a function (path, layer type or None, array) -> bool
@@ -16,22 +17,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
 
 from bnn_jax.gaussian import path_name
+from bnn_jax.transforms.last_layer import last_layer
+from bnn_jax.transforms.network import Network
 
 Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type | None, Any], bool]
 
-NAMED = ("layers", "kernels", "all")
+NAMED = ("layers", "kernels", "all", "last")
 
 
-def select(where: Where, params: PyTree, layer_types: Mapping[str, type]) -> list[str]:
+def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]:
     """The paths of the chosen weights, in tree order.
 
     Raises:
         ValueError: nothing was chosen, a chosen leaf is not a floating-point array, or a layer type
-            was named where the types are not known.
+            or the last layer was asked for where example inputs are needed to know it.
     """
+    params, layer_types = network.params, network.layer_types(*inputs)
     leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
     if not leaves:
         raise ValueError("The params tree has no arrays: there is nothing to make random.")
@@ -41,7 +44,15 @@ def select(where: Where, params: PyTree, layer_types: Mapping[str, type]) -> lis
         return _layer(path) not in norms and _name(path) != "embedding"
 
     chosen: list[str]
-    if isinstance(where, str) and where in NAMED:
+    if isinstance(where, str) and where == "last":
+        if not inputs:
+            raise ValueError(
+                "where='last' needs example inputs to find the last layer: "
+                "to_bnn(..., where='last', inputs=(x,))."
+            )
+        last = last_layer(network.call, params, network.variables, inputs)
+        chosen = [path for path in leaves if path in last and _is_float(leaves[path])]
+    elif isinstance(where, str) and where in NAMED:
         chosen = [
             path
             for path, leaf in leaves.items()

@@ -60,14 +60,15 @@ def to_bnn(
         fresh: a key: start instead as MindSpore does, mean ~ N(0, 0.1), rho ~ N(-5, 0.1); the given
             weights count only for their shapes.
         approximate: use local_reparam where positions share weights, without their covariance.
-        inputs: example inputs. A linen module needs them to tell the types of its layers.
+        inputs: example inputs, a tuple. where="last" needs them, and a linen module to tell the
+            types of its layers.
 
     Raises:
         TypeError, ValueError: a model without variables, a filter that matches nothing, leaves that
             are not floating point, an unknown estimator, a prior tree that does not fit.
     """
-    network = as_network(model, variables, inputs)
-    chosen = set(select(where, network.params, network.layer_types))
+    network = as_network(model, variables)
+    chosen = set(select(where, network, inputs))
     if not initial_std > 0:
         raise ValueError(f"initial_std has to be > 0, got {initial_std!r}.")
     keys = None if fresh is None else gaussian.leaf_keys(fresh, network.params)
