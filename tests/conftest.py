@@ -11,9 +11,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
-# Many tests compile the same program: once a session is enough.
-_COMPILED = tempfile.TemporaryDirectory(prefix="bnn_jax_tests_")
-jax.config.update("jax_compilation_cache_dir", _COMPILED.name)
+# Many tests compile the same program: once a session is enough, for all its processes.
+if "BNN_JAX_TESTS_COMPILED" not in os.environ:
+    _COMPILED = tempfile.TemporaryDirectory(prefix="bnn_jax_tests_")
+    os.environ["BNN_JAX_TESTS_COMPILED"] = _COMPILED.name
+jax.config.update("jax_compilation_cache_dir", os.environ["BNN_JAX_TESTS_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

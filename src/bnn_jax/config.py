@@ -290,6 +290,7 @@ class Evaluation(Section):
     """The test at the end, and the deterministic twin beside it."""
 
     num_samples: Count = 32
+    antithetic: Flag = True  # samples in pairs with opposite noise: the same law, less varied means
     batch_size: Count = 1000
     ece_bins: Count = 15
     deterministic_twin: Flag = True

@@ -204,11 +204,11 @@ def _leave_interrupted(folder: RunFolder, step: int) -> None:
 
 def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     """The metrics of the posterior predictive on the held-out examples, and what they belong to."""
-    draw = jax.jit(gaussian.sample)
+    draw = jax.jit(gaussian.sample, static_argnames="antithetic")
 
-    def logits(key: PRNGKey, batch: Array) -> Array:
+    def logits(key: PRNGKey, batch: Array, antithetic: bool = False) -> Array:
         # One weight draw for all examples, whatever estimator the network was trained with.
-        return run.logits(draw(key, posterior), batch)
+        return run.logits(draw(key, posterior, antithetic=antithetic), batch)
 
     settings = run.config.evaluation
     kl_key = jax.random.fold_in(named_key(run.config, "evaluation"), settings.num_samples)
@@ -216,7 +216,7 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     return {
         "status": "finished",
         "run": str(folder.path),
-        **_score(run, logits, num_samples=settings.num_samples),
+        **_score(run, logits, num_samples=settings.num_samples, antithetic=settings.antithetic),
         "kl": float(run.model.kl(posterior, key=kl_key)),
         "evaluated_on": run.images.held_out_name,
         "num_held_out": len(run.images.held_out[0]),
@@ -232,7 +232,7 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
 
 
 def _score(
-    run: Run, logits: Callable[[PRNGKey, Array], Array], *, num_samples: int
+    run: Run, logits: Callable[..., Array], *, num_samples: int, antithetic: bool = False
 ) -> dict[str, float]:
     images, labels = run.images.held_out
     settings = run.config.evaluation
@@ -242,6 +242,7 @@ def _score(
             logits,
             images,
             num_samples=num_samples,
+            antithetic=antithetic,
             batch_size=min(settings.batch_size, len(images)),
         )
     )

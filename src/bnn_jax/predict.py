@@ -20,11 +20,12 @@ from bnn_jax.noise import PRNGKey
 
 def mean_probabilities(
     key: PRNGKey,
-    logits_fn: Callable[[PRNGKey, Any], Float[Array, "batch classes"]],
+    logits_fn: Callable[..., Float[Array, "batch classes"]],
     inputs: Any,
     *,
     num_samples: int,
     batch_size: int,
+    antithetic: bool = False,
 ) -> Float[np.ndarray, "examples classes"]:
     """Class probabilities averaged over weight samples, for all examples.
 
@@ -34,6 +35,8 @@ def mean_probabilities(
             not influence each other, or the padding would count.
         inputs: array (examples, ...).
         num_samples: weight samples.
+        antithetic: draw the samples in pairs with opposite noise, which varies less with the key.
+            logits_fn is then called as (key, inputs, negate).
         batch_size: examples a call. The last chunk is padded, so that one shape is compiled.
 
     Returns:
@@ -45,15 +48,20 @@ def mean_probabilities(
         )
     if len(inputs) == 0:
         raise ValueError("There are no inputs to predict for: the first axis has length 0.")
-    keys = [jax.random.fold_in(key, s) for s in range(num_samples)]
+    draws: list[tuple[PRNGKey, tuple[bool, ...]]] = [
+        (jax.random.fold_in(key, s // 2), (bool(s % 2),))
+        if antithetic
+        else (jax.random.fold_in(key, s), ())
+        for s in range(num_samples)
+    ]
     chunks = []
     for start in range(0, len(inputs), batch_size):
         chunk = inputs[start : start + batch_size]
         missing = batch_size - len(chunk) if start else 0
         padded = jnp.pad(chunk, [(0, missing)] + [(0, 0)] * (chunk.ndim - 1))
-        total = _probabilities(logits_fn(keys[0], padded))
-        for sample_key in keys[1:]:
-            total = total + _probabilities(logits_fn(sample_key, padded))
+        total: Any = 0.0
+        for sample_key, negate in draws:
+            total = total + _probabilities(logits_fn(sample_key, padded, *negate))
         chunks.append(np.asarray(total / num_samples)[: len(chunk)])
     return np.concatenate(chunks)
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from bnn_jax import objective, priors
+from bnn_jax import gaussian, objective, priors
 from bnn_jax.noise import PRNGKey
 from bnn_jax.priors import Prior
 
@@ -105,7 +105,16 @@ def init(
     """The state before the first step. With `average`, it carries an average of the posterior.
 
     The arrays are copied, so that a step which donates its state leaves the given ones alone.
+
+    Raises:
+        ValueError: a leaf of the posterior that is not floating point, which has no gradient.
     """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(posterior):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise ValueError(
+                f"{gaussian.path_name(path)!r} is {jnp.result_type(leaf)}, and only floating-point "
+                "params can be trained: let the function close over it, or pass it as an input."
+            )
     posterior, variables = jax.tree.map(jnp.array, (posterior, variables))
     return State(
         step=jnp.zeros((), jnp.int32),

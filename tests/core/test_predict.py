@@ -29,6 +29,18 @@ def test_it_is_the_mean_of_the_probabilities() -> None:
     assert not np.allclose(got, swapped, rtol=1e-3)
 
 
+def test_antithetic_samples_are_pairs_with_opposite_noise() -> None:
+    def pair(k: Any, x: Any, negate: bool) -> Any:
+        return x @ gaussian.sample(k, Q, antithetic=negate)["w"]
+
+    got = predict.mean_probabilities(key(5), pair, X, num_samples=3, batch_size=4, antithetic=True)
+    keys = [jax.random.fold_in(key(5), s) for s in (0, 0, 1)]
+    each = [jax.nn.softmax(pair(k, X, s == 1)) for s, k in enumerate(keys)]
+    np.testing.assert_allclose(got, np.mean(each, axis=0), rtol=1e-5)
+    mean = sum(gaussian.sample(keys[0], Q, antithetic=a)["w"] for a in (False, True)) / 2
+    np.testing.assert_allclose(mean, Q["w"].mean, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 64])
 def test_chunks_do_not_change_it(batch_size: int) -> None:
     whole = predict.mean_probabilities(key(5), logits, X, num_samples=2, batch_size=10)

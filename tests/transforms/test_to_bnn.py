@@ -141,6 +141,33 @@ def test_which_weights_are_random() -> None:
     assert list(gaussian.random_leaves(heads.posterior)) == ["heads/0/bias", "heads/0/kernel"]
 
 
+def test_what_the_default_leaves_deterministic() -> None:
+    """Norms known by their type, slopes of activations, position embeddings."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = x + self.param("pos_embedding", nn.initializers.ones, (1, 3))
+            x = nn.PReLU()(nn.LayerNorm(use_scale=False)(x))
+            return nn.Dense(2)(x)
+
+    x = jnp.ones((4, 3))
+    model = to_bnn(Net(), Net().init(jax.random.key(0), x))
+    assert list(gaussian.random_leaves(model.posterior)) == ["Dense_0/bias", "Dense_0/kernel"]
+
+
+def test_partitioned_params_lose_their_boxes() -> None:
+    kernel_init = nn.with_partitioning(nn.initializers.ones, (None, "model"))
+    net = nn.Sequential([nn.Dense(2, kernel_init=kernel_init), nn.LayerNorm()])
+    variables = net.init(jax.random.key(0), jnp.ones((4, 3)))
+    model = to_bnn(net, variables)
+    random = ["layers_0/bias", "layers_0/kernel"]
+    assert list(gaussian.random_leaves(model.posterior)) == random
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+    expected = net.apply(variables, x)
+    np.testing.assert_allclose(model.mean_apply(model.posterior, x), expected, rtol=1e-6)
+
+
 def test_where_the_posterior_starts() -> None:
     variables = linen_variables()
     kernel = variables["params"]["head"]["kernel"]
@@ -255,6 +282,11 @@ def test_the_given_network_is_left_alone() -> None:
         (lambda v: to_bnn(LinenNet(), v, estimator={"fc*": "flipout"}), "no random weight"),
         (lambda v: to_bnn(LinenNet(), v, estimator={"head/*": "flipout"}), "No estimator"),
         (lambda v: to_bnn(LinenNet(), v, initial_std=0.0), "initial_std"),
+        (lambda v: to_bnn(NnxNet(nnx.Rngs(0))).forward(streams=("dropout",)), "linen modules"),
+        (
+            lambda v: train.init(to_bnn(plain, plain_params()).posterior, optax.sgd(0.1)),
+            "'steps' is int32",
+        ),
         (lambda v: to_bnn(LinenNet(), v, prior={"head": NormalPrior()}), "no prior for"),
         (
             lambda v: to_bnn(

@@ -177,11 +177,19 @@ class BayesianModel:
     def forward(self, *, streams: tuple[str, ...] = (), **kwargs: Any) -> Forward:
         """The network as `train.build_step` takes it, with these keyword arguments at each call.
 
+        A batch is (inputs, targets); inputs that are a tuple are several arguments of the network.
+
         Args:
             streams: for linen, the names of other random streams, such as "dropout"; each step's
                 are derived from the step's key.
             kwargs: passed on at every call, such as train=True.
         """
+        if streams and self.network.kind != "linen":
+            raise ValueError(
+                f"streams={streams!r} are random streams of linen modules, and this is a "
+                f"{self.network.kind} network: an NNX module holds its own, a function takes keys "
+                "as inputs."
+            )
         has_state = bool(jax.tree.leaves(self.variables))
         if self.network.kind == "linen" and has_state:
             kwargs = {"mutable": list(self.variables), **kwargs}
@@ -193,8 +201,9 @@ class BayesianModel:
         ) -> tuple[Any, PyTree]:
             rngs = {name: jax.random.fold_in(key, 1_000_000 + i) for i, name in enumerate(streams)}
             options = {**kwargs, "rngs": rngs} if rngs else kwargs
+            arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             out = self.apply(
-                key, posterior, inputs, variables=variables, antithetic=antithetic, **options
+                key, posterior, *arguments, variables=variables, antithetic=antithetic, **options
             )
             return out if has_state else (out, variables)
 

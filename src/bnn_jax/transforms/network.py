@@ -130,6 +130,8 @@ def _from_linen(module: linen.Module, variables: Any) -> Network:
             f"them; got {got}."
         )
     others = {name: tree for name, tree in variables.items() if name != "params"}
+    # Without the boxes of nn.with_partitioning: a leaf is an array, or a Gaussian.
+    params = linen.meta.unbox(dict(variables["params"]))
 
     def call(params: PyTree, state: PyTree, *inputs: Any, **kwargs: Any) -> Any:
         return module.apply({"params": params, **state}, *inputs, **kwargs)
@@ -137,9 +139,9 @@ def _from_linen(module: linen.Module, variables: Any) -> Network:
     def layer_types(*inputs: Any, **kwargs: Any) -> dict[str, type]:
         if inputs:
             return _called_layers(module, variables, inputs, kwargs)
-        return _named_layers(variables["params"])
+        return _named_layers(params)
 
-    return Network(dict(variables["params"]), others, call, layer_types, "linen")
+    return Network(params, others, call, layer_types, "linen")
 
 
 def _called_layers(

@@ -1,7 +1,7 @@
 """Which weights become random: the `where` of to_bnn.
 
-"layers"     the default: weights and biases of all layers, but not the scale and bias of
-             normalisation layers, nor embedding tables
+"layers"     the default: all floating-point arrays but the scale and bias of normalisation layers,
+             the slopes of activations, and what has "embedding" in its name
 "kernels"    as "layers", without the biases
 "all"        every floating-point array
 "last"       the layer whose weights meet the data last; to_bnn needs example inputs to find it
@@ -39,9 +39,11 @@ def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]
     if not leaves:
         raise ValueError("The params tree has no arrays: there is nothing to make random.")
     norms = {_layer(path) for path in leaves if _name(path) == "scale"}
+    norms |= {path for path, layer in layer_types.items() if layer.__name__.endswith("Norm")}
 
     def in_layers(path: str) -> bool:
-        return _layer(path) not in norms and _name(path) != "embedding"
+        name = _name(path)
+        return _layer(path) not in norms and "embedding" not in name and name != "negative_slope"
 
     chosen: list[str]
     if isinstance(where, str) and where == "last":
