@@ -36,7 +36,7 @@ def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
         return jnp.asarray((padded / 255.0 - 0.1307) / 0.3081, jnp.float32)
 
     x, y = inputs(mnist.train.images), jnp.asarray(mnist.train.labels)
-    x_test, y_test = inputs(mnist.test.images), mnist.test.labels
+    x_test, y_test = inputs(mnist.test.images), jnp.asarray(mnist.test.labels)
     network = LeNet5(conv_general_dilated=banded_conv)
     steps = len(x) // BATCH
 
@@ -47,7 +47,8 @@ def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
     @jax.jit
     def plain_step(variables: Any, opt_state: Any, rows: Any) -> Any:
         grads = jax.grad(lambda v: cross_entropy(network.apply(v, x[rows]), y[rows]))(variables)
-        updates, opt_state = optimizer.update(grads, opt_state)
+        with jax.numpy_dtype_promotion("standard"):  # which optax's schedules need
+            updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(variables, updates), opt_state
 
     for epoch in range(PRETRAINING_EPOCHS):
@@ -55,9 +56,10 @@ def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
             variables, opt_state = plain_step(variables, opt_state, rows)
 
     def score(logits_fn: Callable[[Any, Any], Any], num_samples: int) -> tuple[float, float]:
-        probabilities = predict.mean_probabilities(
+        found = predict.mean_probabilities(
             jax.random.key(1), jax.jit(logits_fn), x_test, num_samples=num_samples, batch_size=1000
         )
+        probabilities = jnp.asarray(found)
         accuracy = float(metrics.accuracy(probabilities, y_test))
         return accuracy, float(metrics.nll(probabilities, y_test))
 
