@@ -213,7 +213,7 @@ def kl_by_weight(
         reverse: KL(prior || posterior), the direction that MindSpore computes.
 
     Returns:
-        {path: scalar}, in the posterior's order.
+        {path: scalar}, in the posterior's order; float32 at least, whatever the weights are in.
 
     Raises:
         ValueError: a prior tree lacks a random weight, a prior does not broadcast to its weight, or
@@ -224,8 +224,8 @@ def kl_by_weight(
     keys = _keys_by_path(key, posterior)
     drawn = None if weights is None else _leaves_by_path(weights)
 
-    def one(name: str, q: Gaussian) -> Float[Array, ""]:
-        p = prior_of[name]
+    def one(name: str, leaf: Gaussian) -> Float[Array, ""]:
+        q, p = _at_least_float32((leaf, prior_of[name]))
         closed = p.kl(q, reverse=reverse)
         if closed is not None:
             return _sum_of(closed, name, q)
@@ -233,7 +233,7 @@ def kl_by_weight(
             w = p.sample(_require_key(keys, name, p), q.shape, q.dtype)
             return _sum_of(p.log_prob(w) - _log_prob(q, w), name, q)
         if drawn is not None:
-            w = drawn[name]
+            w = _at_least_float32(drawn[name])
         else:
             w = q.mean + q.std * noise.normal(_require_key(keys, name, p), q.shape, q.dtype)
         return _sum_of(_log_prob(q, w) - p.log_prob(w), name, q)
@@ -263,6 +263,17 @@ def total(x: Float[Array, "*shape"]) -> Float[Array, ""]:
     16x6x5x5 kernel is off by 1e-5. The barrier keeps the two sums apart.
     """
     return jnp.sum(lax.optimization_barrier(jnp.sum(x, axis=-1))) if x.ndim else x
+
+
+def _at_least_float32(tree: Any) -> Any:
+    """Sums over many weights overflow in float16, and in bfloat16 lose all but two digits."""
+
+    def widen(x: Any) -> Any:
+        if not isinstance(x, jax.Array) or not jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+    return jax.tree.map(widen, tree)
 
 
 def _normal_kl(a: tuple[Any, Any], b: tuple[Any, Any]) -> Float[Array, "..."]:

@@ -18,7 +18,8 @@ So one mechanism serves dense layers, convolutions, attention and einsum of any 
 layer is rewritten. Control flow (scan, while, cond, remat) counts as everything else: its weights
 are sampled before it is entered, or a recurrent cell would see fresh noise at every step.
 
-Axis 0 of the data is the example axis.
+Axis 0 of the data is the example axis; `example_axis` follows it. A weight that meets data whose
+examples are not on axis 0 (any more) is sampled once.
 """
 
 import dataclasses
@@ -31,9 +32,20 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from bnn_jax import estimators, gaussian, noise
+from bnn_jax import estimators, example_axis, gaussian, noise
 from bnn_jax.gaussian import Gaussian, is_gaussian
 from bnn_jax.noise import PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Whether a value comes of the data, and the axis that counts the examples, if it is known."""
+
+    data: bool
+    axis: int | None
+
+
+_NOT_DATA = Origin(False, None)
 
 
 class EstimatorError(ValueError):
@@ -151,47 +163,52 @@ def apply(
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(params, *args)
     flat_params = [x if isinstance(x, RandomArray) else jnp.asarray(x) for x in lifted]
     data = jax.tree.leaves(args)
-    is_data = [False] * len(flat_params) + [True] * len(data)
-    out, _ = _evaluate(closed.jaxpr, closed.consts, [*flat_params, *data], is_data)
+    examples = next((x.shape[0] for x in data if x.ndim > 0), None)
+    origins = [_NOT_DATA] * len(flat_params) + [
+        Origin(True, 0 if x.ndim > 0 and x.shape[0] == examples else None) for x in data
+    ]
+    out, _ = _evaluate(closed.jaxpr, closed.consts, [*flat_params, *data], origins)
     return jax.tree.unflatten(jax.tree.structure(out_shape), [_sampled(x) for x in out])
 
 
 def _evaluate(
-    jaxpr: jex.Jaxpr, consts: Sequence[Any], args: Sequence[Any], is_data: Sequence[bool]
-) -> tuple[list[Any], list[bool]]:
+    jaxpr: jex.Jaxpr, consts: Sequence[Any], args: Sequence[Any], origins: Sequence[Origin]
+) -> tuple[list[Any], list[Origin]]:
     """Evaluate a jaxpr, equation by equation, on values of which some are RandomArrays.
 
     Args:
-        is_data: for each argument, whether it is data. What comes of params alone is not.
+        origins: for each argument, whether it is data, and where its examples are.
 
     Returns:
-        The outputs, and for each whether it depends on data.
+        The outputs, and the origin of each.
     """
     env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, args, strict=True))
     # Constants are not data: their rows are no examples either. So data has to be an argument.
-    of_data = {v for v, d in zip(jaxpr.invars, is_data, strict=True) if d}
+    origin_of = dict(zip(jaxpr.invars, origins, strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, jex.Literal) else env[atom]
 
-    def depends(atom: Any) -> bool:
-        return not isinstance(atom, jex.Literal) and atom in of_data
+    def origin(atom: Any) -> Origin:
+        return _NOT_DATA if isinstance(atom, jex.Literal) else origin_of.get(atom, _NOT_DATA)
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        inputs = [depends(atom) for atom in eqn.invars]
-        outputs = [any(inputs)] * len(eqn.outvars)
+        inputs = [origin(atom) for atom in eqn.invars]
+        axes = [o.axis for o in inputs]
+        with_data = any(o.data for o in inputs)
+        outputs = [Origin(with_data, axis) for axis in example_axis.of_outputs(eqn, axes)]
         if not any(isinstance(v, RandomArray) for v in values):
             out = _bind(eqn, values)
         elif eqn.primitive.name in _CALLS:
             inner = eqn.params[_CALLS[eqn.primitive.name]]
             out, outputs = _evaluate(inner.jaxpr, inner.consts, values, inputs)
         else:
-            out = _random_equation(eqn, values, any(inputs))
+            out = _random_equation(eqn, values, axes)
         env.update(zip(eqn.outvars, out, strict=True))
-        of_data.update(v for v, d in zip(eqn.outvars, outputs, strict=True) if d)
-    return [read(atom) for atom in jaxpr.outvars], [depends(atom) for atom in jaxpr.outvars]
+        origin_of.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars], [origin(atom) for atom in jaxpr.outvars]
 
 
 def _bind(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
@@ -200,14 +217,20 @@ def _bind(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
     return out if eqn.primitive.multiple_results else [out]
 
 
-def _random_equation(eqn: jex.JaxprEqn, values: Sequence[Any], with_data: bool) -> Sequence[Any]:
-    """The rule of an operation that meets a random weight; by default, one sample of it."""
+def _random_equation(
+    eqn: jex.JaxprEqn, values: Sequence[Any], axes: Sequence[int | None]
+) -> Sequence[Any]:
+    """The rule of an operation that meets a random weight; by default, one sample of it.
+
+    Args:
+        axes: the example axis of each value; the estimators know axis 0 only.
+    """
     primitive = eqn.primitive.name
     random = [v for v in values if isinstance(v, RandomArray)]
     out = None
     if primitive in _VIEWS and len(values) == 1:
         out = _view(eqn, random[0])
-    elif primitive in _LINEAR and len(random) == 1 and with_data:
+    elif primitive in _LINEAR and len(random) == 1 and 0 in axes:
         out = _LINEAR[primitive](eqn, *values)
     return [out] if out is not None else _bind(eqn, [_sampled(v) for v in values])
 
@@ -267,7 +290,7 @@ def _dot_general(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
     x_free = [a for a in range(x.ndim) if a not in (*x_contract, *x_batch)]
     w_free = [a for a in range(w.mean.ndim) if a not in (*w_contract, *w_batch)]
     if w.copies or not x_free or x_free[0] != 0:
-        return None  # Axis 0 of the data is not one of examples.
+        return None  # The examples are contracted, or a batch axis of the product.
     x_is_example = [0, *x_contract, *x_batch]
     in_signs = tuple(n if a in x_is_example else 1 for a, n in enumerate(x.shape))
     x_out = [n if a == 0 else 1 for a, n in enumerate(x.shape) if a in x_free]
@@ -288,7 +311,7 @@ def _conv_general_dilated(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
         return None
     spec = eqn.params["dimension_numbers"]
     if spec.lhs_spec[0] != 0:
-        return None  # Axis 0 of the data is not one of examples.
+        return None  # The examples are not what the convolution takes for a batch.
     out_shape = _out_shape(eqn)
     in_axes, out_axes = spec.lhs_spec[:2], spec.out_spec[:2]
     in_signs = tuple(n if a in in_axes else 1 for a, n in enumerate(lhs.shape))

@@ -340,3 +340,15 @@ def test_monte_carlo_without_a_key_is_an_error(network: dict[str, Any]) -> None:
 def test_numbers_out_of_range_are_errors(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_weights_in_low_precision_have_a_kl_in_float32(dtype: jnp.dtype) -> None:
+    """It would overflow in float16: 256 x 256 weights have some 1e5 nats."""
+    q = gaussian.centred(jnp.zeros((256, 256), dtype), 0.01)
+    wide = jax.tree.map(lambda x: x.astype(jnp.float32), q)
+    for prior in (priors.NormalPrior(), priors.centred_on({"w": q.mean}, std=0.1)["w"]):
+        got = priors.kl_divergence({"w": q}, {"w": prior})
+        assert got.dtype == jnp.float32
+        expected = priors.kl_divergence({"w": wide}, priors.NormalPrior())
+        np.testing.assert_allclose(got, expected, rtol=1e-5)

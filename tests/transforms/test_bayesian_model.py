@@ -192,6 +192,8 @@ def test_wrong_calls_of_batch_statistics() -> None:
     model = linen_model()
     with pytest.raises(ValueError, match="train=True"):
         model.batch_statistics(model.posterior, [X])
+    with pytest.raises(TypeError, match=r"\[x\]"):
+        model.batch_statistics(model.posterior, X, train=True)
     with pytest.raises(ValueError, match="no batches"):
         model.batch_statistics(model.posterior, [], train=True)
     with pytest.raises(ValueError, match="no batch statistics"):

@@ -282,6 +282,7 @@ def test_the_given_network_is_left_alone() -> None:
         (lambda v: to_bnn(LinenNet(), v, estimator={"fc*": "flipout"}), "no random weight"),
         (lambda v: to_bnn(LinenNet(), v, estimator={"head/*": "flipout"}), "No estimator"),
         (lambda v: to_bnn(LinenNet(), v, initial_std=0.0), "initial_std"),
+        (lambda v: to_bnn(LinenNet(), v, where="last", inputs=X), r"inputs=\(x,\)"),
         (lambda v: to_bnn(NnxNet(nnx.Rngs(0))).forward(streams=("dropout",)), "linen modules"),
         (
             lambda v: train.init(to_bnn(plain, plain_params()).posterior, optax.sgd(0.1)),

@@ -155,9 +155,14 @@ class BayesianModel:
                 network's mode is that of `view`.
 
         Raises:
+            TypeError: one array instead of a list of inputs.
             ValueError: no batches, a network without batch statistics, or one that is not in
                 training mode.
         """
+        if isinstance(batches, jax.Array | np.ndarray):
+            raise TypeError(
+                "batches has to be a list (or another iterable) of inputs, [x]; got one array."
+            )
         state = self.variables if variables is None else variables
         merge, statistics = self.network.batch_statistics(state)
 

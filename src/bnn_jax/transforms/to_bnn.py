@@ -55,8 +55,9 @@ def to_bnn(
             a pattern it is an error, unless approximate=True.
         prior: a prior for all random weights, or a tree with one at each; by default N(0, 0.1).
             `priors.centred_on(params, std)` centres it on the given weights.
-        initial_std: the posterior starts at the given weights with this std.
-        relative: initial_std is relative to each weight's magnitude.
+        initial_std: the posterior starts at the given weights with this std, 1e-6 at least.
+        relative: initial_std is relative to each weight's magnitude. A weight of zero, as a new
+            bias is, starts at 1e-6, practically deterministic.
         fresh: a key: start instead as MindSpore does, mean ~ N(0, 0.1), rho ~ N(-5, 0.1); the given
             weights count only for their shapes.
         approximate: use local_reparam where positions share weights, without their covariance.
@@ -64,9 +65,15 @@ def to_bnn(
             types of its layers.
 
     Raises:
-        TypeError, ValueError: a model without variables, a filter that matches nothing, leaves that
-            are not floating point, an unknown estimator, a prior tree that does not fit.
+        TypeError, ValueError: a model without variables, a filter that matches nothing or chooses
+            leaves that are not floating point, an unknown estimator, a prior tree that does not
+            fit, inputs that are no tuple.
     """
+    if not isinstance(inputs, tuple):
+        raise TypeError(
+            f"inputs has to be a tuple of the network's arguments, inputs=(x,); got "
+            f"{type(inputs).__name__}."
+        )
     network = as_network(model, variables)
     chosen = set(select(where, network, inputs))
     if not initial_std > 0:
