@@ -41,7 +41,7 @@ def to_bnn(
     relative: bool = False,
     fresh: PRNGKey | None = None,
     approximate: bool = False,
-    inputs: tuple[Any, ...] = (),
+    inputs: Any = (),
 ) -> BayesianModel:
     """A Bayesian version of a network. The network itself and its variables stay as they are.
 
