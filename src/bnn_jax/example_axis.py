@@ -18,7 +18,7 @@ def of_outputs(eqn: jex.JaxprEqn, axes: Sequence[int | None]) -> list[int | None
     Operations without a rule keep the axis where the output has the same size there: they act
     element by element, or along other axes.
     """
-    inner = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+    inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
     if inner is not None:
         return _through(getattr(inner, "jaxpr", inner), axes)
     return [_of_output(eqn, axes, _shape(out)) for out in eqn.outvars]
@@ -97,7 +97,7 @@ def _conv(eqn: jex.JaxprEqn, i: int, axis: int) -> int | None:
 
 
 # Operations that only call another jaxpr with the same arguments, and the parameter that holds it.
-_CALLS = {
+CALLS = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
     "remat2": "jaxpr",

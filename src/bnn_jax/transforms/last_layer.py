@@ -7,19 +7,10 @@ import jax
 import jax.extend.core as jex
 from jaxtyping import PyTree
 
+from bnn_jax.example_axis import CALLS
 from bnn_jax.gaussian import path_name
 
 Paths = frozenset[str]
-
-# Operations that only call another jaxpr with the same arguments, and the parameter that holds it.
-_CALLS = {
-    "jit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
 
 
 def last_layer(
@@ -59,7 +50,7 @@ def _walk(
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        inner = eqn.params.get(_CALLS.get(eqn.primitive.name, ""))
+        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
         outputs: list[Paths | None]
         if inner is not None:
             outputs = _walk(getattr(inner, "jaxpr", inner), values, uses)
