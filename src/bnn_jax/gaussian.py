@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
 from bnn_jax import noise
 from bnn_jax.noise import PRNGKey
@@ -124,14 +124,18 @@ def leaf_keys(key: PRNGKey, tree: PyTree) -> PyTree:
     return jax.tree.unflatten(treedef, [jax.random.fold_in(key, i) for i in range(len(leaves))])
 
 
-def sample(key: PRNGKey, posterior: PyTree, *, antithetic: bool = False) -> PyTree:
+def sample(
+    key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
+) -> PyTree:
     """One draw of all weights, mean + std * epsilon; with `antithetic`, mean - std * epsilon."""
 
     def draw(leaf: Any, leaf_key: PRNGKey) -> Any:
         if not is_gaussian(leaf):
             return leaf
         spread = leaf.std * noise.normal(leaf_key, leaf.shape, leaf.dtype)
-        return leaf.mean - spread if antithetic else leaf.mean + spread
+        if isinstance(antithetic, bool):
+            return leaf.mean - spread if antithetic else leaf.mean + spread
+        return leaf.mean + jnp.where(antithetic, -spread, spread)
 
     return jax.tree.map(draw, posterior, leaf_keys(key, posterior), is_leaf=is_gaussian)
 

@@ -1,0 +1,169 @@
+"""The networks that a prediction averages over: weight samples, an ensemble, dropout masks, or one.
+
+`of` sorts what a caller may pass into arrays (`data`) and a `Program`, which says what to do with
+them. Programs of the same network are equal, so a second prediction compiles nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from bnn_jax import gaussian
+from bnn_jax.noise import PRNGKey
+
+Index = Int[Array, ""]
+Indices = Int[Array, "batch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """How member s computes its outputs. All fields are compared by value or identity.
+
+    Attributes:
+        kind: "weights" (drawn from a posterior, or given), "ensemble" (one tree of several), or
+            "noise" (the function draws noise of its own).
+        call: the network.
+        takes_variables: whether it is called with its other state behind the params.
+        antithetic: draw the weights in pairs with opposite noise.
+        options: the keyword arguments that are not arrays: (structure, ((position, value), ...)).
+    """
+
+    kind: str
+    call: Callable[..., Any]
+    takes_variables: bool
+    antithetic: bool
+    options: Any
+
+    def outputs(self, key: PRNGKey, data: Any, s: Index, x: PyTree, indices: Indices) -> Any:
+        """What member s says about the examples of x, whose places in the data are `indices`."""
+        kwargs = self._kwargs(data["options"])
+        inputs = x if isinstance(x, tuple) else (x,)
+        if self.kind == "noise":
+            member_key = jax.random.fold_in(key, s)
+
+            def one(index: Array, example: tuple[Any, ...]) -> Any:
+                example_key = jax.random.fold_in(member_key, index)
+                alone = jax.tree.map(lambda a: a[None], example)
+                return jax.tree.map(lambda a: a[0], self.call(example_key, *alone, **kwargs))
+
+            return jax.vmap(one)(indices, inputs)
+        weights = data["posterior"]
+        if self.kind == "ensemble":
+            weights = jax.tree.map(lambda a: a[s], weights)
+        elif self.antithetic:
+            member_key = jax.random.fold_in(key, s // 2)
+            weights = gaussian.sample(member_key, weights, antithetic=s % 2 == 1)
+        else:
+            weights = gaussian.sample(jax.random.fold_in(key, s), weights)
+        state = (data["variables"],) if self.takes_variables else ()
+        return self.call(weights, *state, *inputs, **kwargs)
+
+    def _kwargs(self, arrays: Mapping[int, Any]) -> dict[str, Any]:
+        structure, fixed = self.options
+        leaves = dict(fixed) | dict(arrays)
+        return dict(jax.tree.unflatten(structure, [leaves[i] for i in range(len(leaves))]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """`num_samples` networks: a program and the arrays it works on."""
+
+    program: Program
+    data: dict[str, Any]
+    num_samples: int
+
+
+def of(
+    model: Any,
+    posterior: Any,
+    variables: PyTree,
+    num_samples: int | None,
+    antithetic: bool,
+    kwargs: Mapping[str, Any],
+) -> Members:
+    """Check what `predict` was called with, and name what it averages over."""
+    if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
+        raise ValueError(f"num_samples has to be a whole number >= 1, got {num_samples!r}.")
+    network = getattr(model, "network", None)  # of a BayesianModel
+    if network is not None:
+        call = network.call
+        posterior = model.posterior if posterior is None else posterior
+        variables = model.variables if variables is None else variables
+    elif callable(model) and not _is_flax_module(model):
+        call = model
+        if variables is not None:
+            raise ValueError("A plain function has no variables: leave them out, or close over.")
+    else:
+        raise TypeError(
+            "predict takes what to_bnn returns, a function (params, x) with posterior=, or a "
+            f"function (key, x) that draws its own noise; got {type(model).__name__}. Convert a "
+            "Flax module with to_bnn, or pass a function that calls it."
+        )
+    if posterior is None:
+        kind, samples = "noise", _required(num_samples, "A function that draws its own noise")
+    elif isinstance(posterior, list | tuple):
+        kind, samples = "ensemble", _ensemble_size(posterior, num_samples)
+        posterior = jax.tree.map(lambda *a: jnp.stack(a), *posterior)
+    elif gaussian.random_leaves(posterior):
+        kind, samples = "weights", _required(num_samples, "A posterior")
+    else:
+        kind, samples = "weights", 1
+        if num_samples not in (None, 1):
+            raise ValueError(
+                f"There is no random weight in the posterior, so num_samples={num_samples} would "
+                "repeat one network: leave num_samples out."
+            )
+    if antithetic and not (kind == "weights" and gaussian.random_leaves(posterior)):
+        raise ValueError(
+            "antithetic draws weights in pairs with opposite noise, and there are no random "
+            "weights to draw: leave it out."
+        )
+    options, arrays = _split(kwargs)
+    program = Program(kind, call, network is not None, antithetic, options)
+    return Members(
+        program, {"posterior": posterior, "variables": variables, "options": arrays}, samples
+    )
+
+
+def _is_flax_module(model: Any) -> bool:
+    """Whether it is a module as Flax makes them, which needs to be converted first."""
+    return any(base.__module__.startswith("flax.") for base in type(model).__mro__)
+
+
+def _required(num_samples: int | None, what: str) -> int:
+    if num_samples is None:
+        raise ValueError(f"{what} needs num_samples, the number of draws, such as 32.")
+    return num_samples
+
+
+def _ensemble_size(trees: list[Any] | tuple[Any, ...], num_samples: int | None) -> int:
+    if not trees:
+        raise ValueError("The ensemble is empty: posterior has to be a list of params trees.")
+    if any(gaussian.random_leaves(tree) for tree in trees):
+        raise ValueError(
+            "The members of an ensemble are params trees without Gaussian leaves: draw from each "
+            "posterior with gaussian.sample, or predict for each."
+        )
+    structures = {jax.tree.structure(tree) for tree in trees}
+    shapes = {tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree)) for tree in trees}
+    if len(structures) > 1 or len(shapes) > 1:
+        raise ValueError("The members of the ensemble have to be params of one network.")
+    if num_samples not in (None, len(trees)):
+        raise ValueError(
+            f"The ensemble has {len(trees)} members and num_samples is {num_samples}: leave "
+            "num_samples out."
+        )
+    return len(trees)
+
+
+def _split(kwargs: Mapping[str, Any]) -> tuple[Any, dict[int, Any]]:
+    """Keyword arguments as what can be compared, and arrays."""
+    leaves, structure = jax.tree.flatten(dict(kwargs))
+    arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
+    fixed = tuple((i, x) for i, x in enumerate(leaves) if i not in arrays)
+    return (structure, fixed), arrays

@@ -1,0 +1,84 @@
+"""What `predict` returns: a prediction for each example, with its uncertainty in two parts."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, PyTree
+
+Values = Float[np.ndarray, "examples ..."]
+PerExample = Float[np.ndarray, "examples"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Predicted classes. Entropies are in nats.
+
+    Attributes:
+        probabilities: (examples, ..., classes), the mean over weight samples; of class 1,
+            (examples, ...), under a Bernoulli likelihood.
+        expected_entropy: aleatoric: the mean over weight samples of the entropy.
+        mutual_information: epistemic: between the class and the weights, >= 0.
+        log_prob: (examples,) log of the mean likelihood of the targets, if there were targets.
+        samples: (samples, examples, ...) the network's outputs, if they were kept.
+        num_samples: weight samples.
+    """
+
+    probabilities: Values
+    expected_entropy: Values
+    mutual_information: Values
+    log_prob: PerExample | None
+    samples: PyTree
+    num_samples: int
+
+    @property
+    def predictive_entropy(self) -> Values:
+        """Entropy of `probabilities`: expected entropy plus mutual information."""
+        return self.expected_entropy + self.mutual_information
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """Predicted numbers, in the units of the targets.
+
+    Attributes:
+        mean: (examples, ...).
+        aleatoric_variance: the mean over weight samples of the noise's variance.
+        epistemic_variance: the variance over weight samples of the mean.
+        quantiles: {level: values of that level of the predictive distribution}.
+        log_prob: (examples,) log of the mean density of the targets, if there were targets.
+        samples: (samples, examples, ...) the network's outputs, if they were kept.
+        num_samples: weight samples.
+    """
+
+    mean: Values
+    aleatoric_variance: Values
+    epistemic_variance: Values
+    quantiles: Mapping[float, Values]
+    log_prob: PerExample | None
+    samples: PyTree
+    num_samples: int
+
+    @property
+    def variance(self) -> Values:
+        """Of the predictive distribution: aleatoric plus epistemic."""
+        return self.aleatoric_variance + self.epistemic_variance
+
+    @property
+    def std(self) -> Values:
+        return np.sqrt(self.variance)
+
+    def interval(self, level: float) -> tuple[Values, Values]:
+        """The central interval that holds the target with probability `level`: (low, high).
+
+        Its ends are among `quantiles`: predict(..., levels=(0.05, 0.95)) for level 0.9.
+        """
+        ends = (0.5 * (1 - level), 0.5 * (1 + level))
+        found = [next((q for q in self.quantiles if abs(q - end) < 1e-9), None) for end in ends]
+        if found[0] is None or found[1] is None:
+            raise ValueError(
+                f"The interval of level {level} needs the quantiles {ends[0]:.6g} and "
+                f"{ends[1]:.6g}, and this prediction has {sorted(self.quantiles)}: ask for them, "
+                f"predict(..., levels=({ends[0]:.6g}, {ends[1]:.6g}))."
+            )
+        return self.quantiles[found[0]], self.quantiles[found[1]]

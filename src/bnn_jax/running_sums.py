@@ -1,0 +1,126 @@
+"""Running means over weight samples: all that a prediction keeps of them.
+
+For classes the means of probabilities and of entropies; for numbers the mean, the sum of squared
+deviations (Welford 1962, "Note on a method for calculating corrected sums of squares and products")
+and the mean of variances. The log probability of targets is a running log-sum-exp.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from bnn_jax import likelihoods
+from bnn_jax.likelihoods import Likelihood
+
+Sums = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class OfClasses:
+    """Sums for a classification likelihood."""
+
+    likelihood: likelihoods.Classification
+
+    def terms(self, outputs: Any) -> Sums:
+        probabilities = self.likelihood.probabilities(outputs)
+        return {
+            "probabilities": probabilities,
+            "entropy": self.likelihood.entropy(probabilities),
+        }
+
+    def update(self, sums: Sums, s: Array, outputs: Any) -> Sums:
+        return jax.tree.map(lambda mean, new: _mean(mean, new, s), sums, self.terms(outputs))
+
+    def summary(self, sums: Sums, count: Array) -> Sums:
+        probabilities, expected = sums["probabilities"], sums["entropy"]
+        # Never negative in exact arithmetic.
+        information = jnp.maximum(self.likelihood.entropy(probabilities) - expected, 0.0)
+        return {
+            "probabilities": probabilities,
+            "expected_entropy": expected,
+            "mutual_information": information,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class OfNumbers:
+    """Sums for a regression likelihood, or for a function of the outputs."""
+
+    likelihood: Any
+
+    def terms(self, outputs: Any) -> Sums:
+        if not isinstance(self.likelihood, likelihoods.Regression):
+            value = likelihoods.at_least_float32(self.likelihood(outputs))
+            return {"mean": value, "variance": jnp.zeros_like(value)}
+        mean = self.likelihood.mean(outputs)
+        return {"mean": mean, "variance": self.likelihood.variance(outputs)}
+
+    def update(self, sums: Sums, s: Array, outputs: Any) -> Sums:
+        new = self.terms(outputs)
+        before = new["mean"] - sums["mean"]
+        mean = _mean(sums["mean"], new["mean"], s)
+        return {
+            "mean": mean,
+            "squares": sums["squares"] + before * (new["mean"] - mean),
+            "variance": _mean(sums["variance"], new["variance"], s),
+        }
+
+    def summary(self, sums: Sums, count: Array) -> Sums:
+        return {
+            "mean": sums["mean"],
+            "aleatoric_variance": sums["variance"],
+            "epistemic_variance": sums["squares"] / count,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningSums:
+    """The sums of a likelihood, and of the log probability of targets if there are any."""
+
+    of: OfClasses | OfNumbers
+    likelihood: Any
+
+    def zero(self, shapes: Any, targets: Array | None) -> Sums:
+        """Before the first sample; `shapes` are those of the outputs."""
+        terms = jax.eval_shape(self.of.terms, shapes)
+        if isinstance(self.of, OfNumbers):
+            terms["squares"] = terms["mean"]
+        sums = {name: jnp.zeros(term.shape, term.dtype) for name, term in terms.items()}
+        if targets is not None:
+            term = jax.eval_shape(self.likelihood.log_prob, shapes, targets)
+            sums["log_prob"] = jnp.full(term.shape, -jnp.inf, term.dtype)
+        return sums
+
+    def add(self, sums: Sums, s: Array, outputs: Any, targets: Array | None) -> Sums:
+        """With the outputs of weight sample s, counted from 0."""
+        sums = dict(sums)
+        if targets is None:
+            return self.of.update(sums, s, outputs)
+        log_prob = jnp.logaddexp(sums.pop("log_prob"), self.likelihood.log_prob(outputs, targets))
+        return {**self.of.update(sums, s, outputs), "log_prob": log_prob}
+
+    def summary(self, sums: Sums, num_samples: Array) -> Sums:
+        """The means over all samples, under the names of `predictions`."""
+        sums = dict(sums)
+        total = sums.pop("log_prob", None)
+        dtype = jax.tree.leaves(sums)[0].dtype
+        count = num_samples.astype(dtype)
+        summary = self.of.summary(sums, count)
+        if total is not None:
+            summary["log_prob"] = total - jnp.log(count).astype(total.dtype)
+        return summary
+
+
+def _mean(mean: Array, new: Array, s: Array) -> Array:
+    """The mean of s + 1 values, from that of the first s and the new one; infinity stays."""
+    step = jnp.where(jnp.isinf(new), new, new - mean)
+    return mean + step / (s + 1).astype(mean.dtype)
+
+
+def of(likelihood: Likelihood | Any) -> RunningSums:
+    if isinstance(likelihood, likelihoods.Classification):
+        return RunningSums(OfClasses(likelihood), likelihood)
+    return RunningSums(OfNumbers(likelihood), likelihood)
