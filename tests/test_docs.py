@@ -27,9 +27,10 @@ def run_blocks(page: Path) -> dict[str, Any]:
 
 def test_readme() -> None:
     names = run_blocks(ROOT / "README.md")
-    x, y, mean, std = (names[k] for k in ("x", "y", "mean", "epistemic_std"))
-    assert mean.shape == std.shape == x.shape
-    assert abs(mean - y).max() < 0.3
+    x, y, p = (names[k] for k in ("x", "y", "p"))
+    std = p.epistemic_variance**0.5
+    assert p.mean.shape == std.shape == x.shape
+    assert abs(p.mean - y).max() < 0.3
     assert 0.0 < std.min() < std.max() < 0.5
 
 
@@ -37,6 +38,15 @@ def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
     names = run_blocks(ROOT / "docs" / "quickstart.md")
     assert int(names["state"].step) == 3
     assert float(names["loss"]) > 0.0
+
+
+def test_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_blocks(ROOT / "docs" / "prediction.md")
+    p, curve, one, few, masks = (names[k] for k in ("p", "curve", "one", "few", "masks"))
+    assert p.probabilities.shape == (200, 2)
+    assert curve.num_samples == 100
+    assert one.mutual_information.max() < 1e-6 < few.mutual_information.max()
+    assert masks.mutual_information.shape == (200,)
 
 
 def test_networks(capsys: pytest.CaptureFixture[str]) -> None:

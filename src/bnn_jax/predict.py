@@ -40,9 +40,9 @@ def predict(
     key: PRNGKey,
     model: Any,
     x: PyTree,
+    num_samples: int | None = None,
     *,
     likelihood: Any,
-    num_samples: int | None = None,
     posterior: Any = None,
     variables: PyTree = None,
     targets: Any = None,
@@ -63,9 +63,9 @@ def predict(
               called for one example at a time, under vmap, each with its own key.
         x: array (examples, ...), or a tuple of them, the arguments of the network. Examples must
             not influence each other, or the chunks would count.
+        num_samples: weight samples. It may be left out for a deterministic network and an ensemble.
         likelihood: one of `bnn_jax.likelihoods`; or a function of the outputs, whose mean and
             variance over weight samples are wanted.
-        num_samples: weight samples. It may be left out for a deterministic network and an ensemble.
         posterior: a params tree with Gaussian leaves, to draw from; without, a deterministic
             network; or a list of params trees, an ensemble. Default: the model's own.
         variables: the network's other state, if not the model's own.
