@@ -1,45 +1,57 @@
-"""How good and how honest class probabilities are: arrays in, numbers out.
+"""How good class probabilities are: arrays in, numbers out.
 
-Sources: Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599 (expected calibration error);
-Brier 1950, "Verification of forecasts expressed in terms of probability".
+Every function runs inside `jit`, and takes `weights`: an example of weight w counts as w copies.
+Calibration has a file of its own; the expected calibration error stands here too, as the one
+number of it that is reported everywhere.
+
+Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
 """
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-Probabilities = Float[Array, "examples classes"]
-Labels = Int[Array, "examples"]
-
-
-def accuracy(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
-    """Fraction of examples whose most probable class is the label."""
-    return jnp.mean(jnp.argmax(probabilities, axis=-1) == labels)
+from bnn_jax.toolbox import _examples
+from bnn_jax.toolbox._examples import Labels, Probabilities, Weights
+from bnn_jax.toolbox.calibration import ece as ece
 
 
-def nll(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
-    """Mean negative log probability of the label, in nats."""
-    chosen = jnp.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
-    return -jnp.mean(jnp.log(jnp.maximum(chosen, jnp.finfo(chosen.dtype).tiny)))
+def accuracy(
+    probabilities: Probabilities, labels: Labels, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Fraction of examples whose most probable class is the label; of equal ones the first."""
+    p, labels, w = _examples.labelled(probabilities, labels, weights)
+    return _examples.mean_of(_correct, w, p, labels)
 
 
-def brier(probabilities: Probabilities, labels: Labels) -> Float[Array, ""]:
-    """Mean over examples of the squared distance from the one-hot label, in [0, 2]."""
-    classes = jnp.arange(probabilities.shape[-1])[None, :]
-    one_hot = (labels[:, None] == classes).astype(probabilities.dtype)
-    return jnp.mean(jnp.sum(jnp.square(probabilities - one_hot), axis=-1))
+def nll(
+    probabilities: Probabilities, labels: Labels, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Mean negative log probability of the label, in nats; finite also where that is 0."""
+    p, labels, w = _examples.labelled(probabilities, labels, weights)
+    return _examples.mean_of(_surprise, w, p, labels)
 
 
-def ece(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> Float[Array, ""]:
-    """Expected calibration error: mean |accuracy - confidence| over bins of equal width.
+def brier(
+    probabilities: Probabilities, labels: Labels, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Mean over examples of the squared distance from the one-hot label, in [0, 2].
 
-    Bin i holds the confidences in (i / bins, (i + 1) / bins]; each weighs as many examples as it
-    has.
+    Brier's own definition, summed over classes. Of two classes it is twice the squared error of
+    the probability of one of them.
     """
-    confidence = jnp.max(probabilities, axis=-1)
-    correct = (jnp.argmax(probabilities, axis=-1) == labels).astype(confidence.dtype)
-    # Rounded once: jnp.linspace in float32 misses some of them by an ulp.
-    edges = jnp.asarray(np.arange(1, bins) / bins, confidence.dtype)
-    index = jnp.searchsorted(edges, confidence, side="left")
-    gap = jnp.zeros((bins,), confidence.dtype).at[index].add(correct - confidence)
-    return jnp.sum(jnp.abs(gap)) / confidence.shape[0]
+    p, labels, w = _examples.labelled(probabilities, labels, weights)
+    return _examples.mean_of(_squared_distance, w, p, labels)
+
+
+def _correct(p: Array, labels: Array) -> Array:
+    return (jnp.argmax(p, axis=-1) == labels).astype(p.dtype)
+
+
+def _surprise(p: Array, labels: Array) -> Array:
+    chosen = jnp.take_along_axis(p, labels[:, None], axis=-1)[:, 0]
+    return -jnp.log(jnp.maximum(chosen, jnp.finfo(chosen.dtype).tiny))
+
+
+def _squared_distance(p: Array, labels: Array) -> Array:
+    one_hot = (labels[:, None] == jnp.arange(p.shape[-1])[None, :]).astype(p.dtype)
+    return jnp.sum(jnp.square(p - one_hot), axis=-1)

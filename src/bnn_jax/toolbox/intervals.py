@@ -1,0 +1,122 @@
+"""Are predicted intervals and quantiles honest, and are they narrow?
+
+Coverage and width of intervals belong together: either alone is easily had. Calibration of a whole
+predictive distribution shows in its PIT values, cdf(target): they are uniform if it is honest.
+
+Arrays have the examples on axis 0; further axes are further outputs, pooled.
+
+Sources: Gneiting, Balabdaoui, Raftery 2007, "Probabilistic forecasts, calibration and sharpness",
+doi:10.1111/j.1467-9868.2007.00587.x; Gneiting, Raftery 2007, doi:10.1198/016214506000001437,
+equation 43 (interval score); Kuleshov, Fenner, Ermon 2018, arXiv:1807.00263 (frequencies of
+quantiles).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr
+from jaxtyping import Array, Float
+
+from bnn_jax.toolbox import _examples
+from bnn_jax.toolbox._examples import ArrayIn, Weights
+from bnn_jax.toolbox._predictive import Numbers, Samples, mean_std_targets, samples_and_targets
+
+LEVELS = tuple(i / 20 for i in range(1, 20))
+
+
+def coverage(
+    low: Numbers, high: Numbers, targets: Numbers, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Fraction of targets inside their interval, both ends included."""
+    low, high, y = _examples.floats(low=low, high=high, targets=targets)
+    return _examples.mean_of(_inside, _examples.example_weights(weights, y), low, high, y)
+
+
+def mean_width(low: Numbers, high: Numbers, *, weights: Weights = None) -> Float[Array, ""]:
+    """Sharpness: the mean width of intervals, in the unit of the targets."""
+    low, high = _examples.floats(low=low, high=high)
+    return _examples.mean_of(_width, _examples.example_weights(weights, low), low, high)
+
+
+def interval_score(
+    low: Numbers, high: Numbers, targets: Numbers, *, level: float, weights: Weights = None
+) -> Float[Array, ""]:
+    """Mean of width + 2 / (1 - level) * distance of a target outside, in the unit of the targets.
+
+    A proper score of central intervals that are to hold a fraction `level` of the targets: smallest
+    in expectation for the true quantiles.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level of an interval has to be in (0, 1), got {level!r}.")
+    low, high, y = _examples.floats(low=low, high=high, targets=targets)
+    w = _examples.example_weights(weights, y)
+    return _examples.mean_of(_winkler, w, low, high, y, level)
+
+
+def pit_gaussian(
+    mean: Numbers, std: Numbers, targets: Numbers
+) -> Float[Array, " examples *outputs"]:
+    """The probability under N(mean, std^2) of a value below the target, in [0, 1]."""
+    m, s, y = mean_std_targets(mean, std, targets)
+    return ndtr((y - m) / s)
+
+
+def pit_samples(samples: Samples, targets: Numbers) -> Float[Array, " examples *outputs"]:
+    """The fraction of predictive samples below the target, equal ones counted half, in [0, 1]."""
+    x, y = samples_and_targets(samples, targets)
+    below, equal = ((x < y[None]).astype(x.dtype), (x == y[None]).astype(x.dtype))
+    return jnp.mean(below + 0.5 * equal, axis=0)
+
+
+def quantile_frequencies(
+    pit: Numbers,
+    *,
+    levels: Sequence[float] | Float[ArrayIn, " levels"] = LEVELS,
+    weights: Weights = None,
+) -> Float[Array, " levels"]:
+    """How often the target is at or below the predicted quantile, for each level.
+
+    If the predictions are honest this is the level itself. Of abs(2 * pit - 1) in place of the PIT
+    values it is the coverage of central intervals of these levels.
+    """
+    (values,) = _examples.floats(pit=pit)
+    concrete = _examples.known(values)
+    if concrete is not None and ((concrete < 0) | (concrete > 1)).any():
+        raise ValueError(
+            "pit values are probabilities in [0, 1], got "
+            f"{concrete.min():.4g} .. {concrete.max():.4g}: pass pit_gaussian or pit_samples."
+        )
+    w = _examples.example_weights(weights, values)
+    return _frequencies(values, jnp.asarray(levels, values.dtype), w)
+
+
+def quantile_calibration_error(
+    pit: Numbers,
+    *,
+    levels: Sequence[float] | Float[ArrayIn, " levels"] = LEVELS,
+    weights: Weights = None,
+) -> Float[Array, ""]:
+    """Mean over levels of |frequency - level|, in [0, 1]; levels 0.05, 0.1, ... 0.95 by default."""
+    frequencies = quantile_frequencies(pit, levels=levels, weights=weights)
+    return jnp.mean(jnp.abs(frequencies - jnp.asarray(levels, frequencies.dtype)))
+
+
+def _inside(low: Array, high: Array, y: Array) -> Array:
+    return ((low <= y) & (y <= high)).astype(y.dtype)
+
+
+def _width(low: Array, high: Array) -> Array:
+    return high - low
+
+
+def _winkler(low: Array, high: Array, y: Array, level: Array) -> Array:
+    outside = jnp.maximum(low - y, 0) + jnp.maximum(y - high, 0)
+    return high - low + 2 / (1 - level) * outside
+
+
+@jax.jit
+def _frequencies(pit: Array, levels: Array, w: Array) -> Array:
+    below = pit.reshape(len(pit), -1, 1) <= levels.reshape(1, 1, -1)
+    per_example = jnp.mean(below.astype(pit.dtype), axis=1)
+    return jnp.sum(w[:, None] * per_example, axis=0) / jnp.sum(w)
