@@ -58,6 +58,26 @@ def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed == table
 
 
+def test_uncertainty_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_blocks(ROOT / "docs" / "uncertainty_evaluation.md")
+    x, epistemic, aleatoric = (names[k] for k in ("x", "epistemic", "aleatoric"))
+    assert epistemic.shape == (600, 2)
+    assert 0.0 <= epistemic.min() <= epistemic.max() <= 0.25
+    assert aleatoric[x[:, 1] > 0].mean() > aleatoric[x[:, 1] < 0].mean()
+    assert capsys.readouterr().out.strip() == "('layers_0', 'layers_2')"
+    assert names["p"].mutual_information.min() >= 0.0
+
+
+def test_vae(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_blocks(ROOT / "docs" / "vae.md")
+    assert names["new"].shape == names["threes"].shape == (16, 8, 8, 1)
+    assert names["scores"].shape == names["found"].shape
+    normal = names["detector"].predict_outlier_score(names["normal"][:200])
+    # The share of pairs, a 7 and another digit, that are in the right order.
+    assert (names["scores"][:, None] > normal[None]).mean() > 0.7
+    assert (names["found"] == (names["scores"] >= names["detector"].threshold)).all()
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -1,0 +1,71 @@
+"""Losses that teach a network the noise of its data, without labels for the noise.
+
+The network predicts for each example its outputs and how noisy they are. Noise that is large makes
+errors cheap and is itself charged for, so it is learned to be large where errors are.
+
+Source: Kendall, Gal 2017, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer
+Vision?", arXiv:1703.04977, equations 8 (regression) and 12 (classification).
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
+
+Average = Literal["probabilities", "losses"]
+Labels = Int[Array, "batch"]
+Draws = Float[Array, "draws #batch #classes"]
+
+
+def regression(
+    outputs: Float[Array, "batch ..."],
+    log_variance: Float[Array, "batch ..."],
+    targets: Float[Array, "batch ..."],
+) -> Float[Array, ""]:
+    """The mean over all elements of (y - f)^2 exp(-s) / 2 + s / 2, with s the log variance.
+
+    It is the negative log likelihood of a Gaussian in nats, without its constant log(2 pi) / 2.
+    """
+    if not outputs.shape == log_variance.shape == targets.shape:
+        raise ValueError(
+            "outputs, log_variance and targets have to be of one shape, got "
+            f"{outputs.shape}, {log_variance.shape} and {targets.shape}: reshape the targets, such "
+            "as y[:, None]."
+        )
+    residual = targets.astype(outputs.dtype) - outputs
+    return jnp.mean(0.5 * jnp.exp(-log_variance) * jnp.square(residual) + 0.5 * log_variance)
+
+
+def classification(
+    logits: Float[Array, "batch classes"],
+    std: Float[Array, "batch classes"],
+    labels: Labels,
+    noise: Draws,
+    *,
+    average: Average = "probabilities",
+) -> Float[Array, ""]:
+    """Cross entropy of noisy logits, logits + std * noise: the mean over the batch, in nats.
+
+    Args:
+        logits: the network's.
+        std: of the noise of each logit.
+        labels: the classes.
+        noise: independent standard normal draws, (draws, batch, classes): one for each logit.
+        average: what is averaged over the draws. The article's -log of the mean probability of the
+            label, or "losses", the mean of -log probability, as in MindSpore. The latter teaches
+            nothing about noise: cross entropy is convex in the logits, so noise can only raise its
+            mean, and its best std is zero whatever the data.
+
+    MindSpore's value is that of average="losses" with one number per draw that all logits share,
+    noise of shape (draws, 1, 1).
+    """
+    if average not in ("probabilities", "losses"):
+        raise ValueError(f"average has to be 'probabilities' or 'losses', got {average!r}.")
+    log_p = jax.nn.log_softmax(logits[None] + std[None] * noise)
+    chosen = jnp.take_along_axis(log_p, labels[None, :, None], axis=-1)[..., 0]
+    if average == "losses":
+        return -jnp.mean(chosen)
+    draws = jnp.asarray(noise.shape[0], chosen.dtype)
+    return jnp.mean(jnp.log(draws) - logsumexp(chosen, axis=0))
