@@ -16,6 +16,7 @@ from bnn_jax.config import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LENET = str(CONFIGS / "lenet5.yaml")
+CURVE = str(CONFIGS / "blundell_curve.yaml")
 
 keep_compiled_code = cli._keep_compiled_code
 
@@ -80,6 +81,30 @@ BROKEN_OVERRIDES = [
     ("training.epochs", "training.epochs", "must read section.key=value"),
     ("training.epochs=", "training.epochs", "must read section.key=value"),
     ("seed.x=1", "seed", "give it whole as seed=value"),
+    ("padding=2", "padding", "did you mean 'data.padding'"),
+    ("data={}", "data.name", "is missing: set it to a name"),
+    ("data.name=blundell_curve", "data.image_size", "knows name, train_examples, test_examples"),
+    ("data={name: blundell_curve}", "data.train_examples", "set it to a whole number >= 1"),
+    ("data={name: blundell_curve, train_examples: 99}", "likelihood", "{name: normal, std: 0.1}"),
+    ("likelihood={name: normal, std: 1}", "likelihood", "set likelihood to {name: categorical}"),
+    ("likelihood.name=norm", "likelihood.name", "did you mean 'normal'"),
+    ("likelihood=normal", "likelihood", "a section such as {name: categorical, ...}"),
+]
+
+# The same of a config for a curve.
+BROKEN_CURVES = [
+    ("data.padding=2", "data.padding", "knows name, train_examples, test_examples"),
+    ("data.validation=20", "data.validation", "with name blundell_curve knows"),
+    ("data.train_exampels=9", "data.train_exampels", "did you mean 'train_examples'"),
+    ("data.train_examples=5", "training.batch_size", "(data.train_examples): lower it"),
+    ("data.test_examples=0", "data.test_examples", "a whole number >= 1, got 0"),
+    ("model={name: lenet5}", "model.name", "set model to {name: mlp"),
+    ("likelihood={name: categorical}", "likelihood", "{name: normal, std: 0.1}"),
+    ("likelihood={name: normal, df: 3}", "likelihood.df", "with name normal knows name, std"),
+    ("likelihood.std=0", "likelihood.std", "a number > 0, or null"),
+    ("likelihood={name: student_t}", "likelihood.df", "is missing: set it to a number > 2"),
+    ("likelihood={name: student_t, df: 2}", "likelihood.df", "a number > 2 (at 2"),
+    ("evaluation.ece_bins=10", "evaluation.ece_bins", "no effect with data.name blundell_curve"),
 ]
 
 # Other broken calls, and what the message must say.
@@ -91,6 +116,8 @@ BROKEN_CALLS = [
     (["train", "no/such.yaml"], ["no config file no/such.yaml", "give the path"]),
     (["train", str(CONFIGS / "lenet.yaml")], ["no config file", "did you mean"]),
     (["evaluate"], ["Missing argument 'RUN'", "bnn-jax evaluate --help"]),
+    (["evaluate", "x", "--ood"], ["--ood", "requires an argument", "--help"]),
+    (["evaluate", "x", "--ood", "mnist", "--no-report"], ["--ood", "--no-report", "give one"]),
 ]
 
 
@@ -120,11 +147,15 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.usefixtures("empty")
-@pytest.mark.parametrize(("override", "key", "cure"), BROKEN_OVERRIDES)
+@pytest.mark.parametrize(
+    ("path", "override", "key", "cure"),
+    [(LENET, *broken) for broken in BROKEN_OVERRIDES]
+    + [(CURVE, *broken) for broken in BROKEN_CURVES],
+)
 def test_a_broken_config_is_told_in_one_line(
-    override: str, key: str, cure: str, capsys: pytest.CaptureFixture[str]
+    path: str, override: str, key: str, cure: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = refused(["train", LENET, override], capsys)
+    message = refused(["train", path, override], capsys)
     assert key in message.replace(repr(override), "") or f"override {override!r}" in message
     assert cure in message
 
@@ -186,7 +217,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             raise stub.failure
         return summary
 
-    stub.train = stub.evaluate = work
+    stub.train = stub.evaluate = stub.load = stub.summarise = work
     monkeypatch.setitem(sys.modules, "bnn_jax.experiment", stub)
     monkeypatch.setattr(bnn_jax, "experiment", stub, raising=False)
     return stub
@@ -211,9 +242,65 @@ def test_train_passes_the_config_on_and_prints_the_summary(
     ]
 
 
-def test_evaluate_passes_the_run_and_the_overrides_on(experiment: Any) -> None:
-    assert cli.main(["evaluate", "runs/x", "evaluation.num_samples=3"]) == 0
+@pytest.fixture
+def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A stand-in for the module that reports; its calls are among the experiment's."""
+    stub: Any = ModuleType("bnn_jax.run_report")
+    stub.check = lambda *a, **k: experiment.calls.append(("check", a, k))
+    stub.write = lambda *a, **k: experiment.calls.append(("write", a, k))
+    monkeypatch.setitem(sys.modules, "bnn_jax.run_report", stub)
+    monkeypatch.setattr(bnn_jax, "run_report", stub, raising=False)
+    return stub
+
+
+def test_evaluate_without_a_report_passes_the_run_and_the_overrides_on(experiment: Any) -> None:
+    assert cli.main(["evaluate", "runs/x", "--no-report", "evaluation.num_samples=3"]) == 0
     assert experiment.calls == [((Path("runs/x"), ("evaluation.num_samples=3",)), {})]
+
+
+@pytest.mark.usefixtures("run_report")
+def test_evaluate_checks_the_report_first_and_writes_it_last(
+    experiment: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "runs/x", "--ood", "kmnist", "evaluation.num_samples=3", "--ood", "a=b"]
+    assert cli.main(words) == 0
+    check, load, summarise, write = experiment.calls
+    run, ood = Path("runs/x"), {"ood": ("kmnist", "a=b")}
+    assert check == ("check", (run,), ood)
+    assert load == ((run, ("evaluation.num_samples=3",)), {})
+    loaded = summarise[0][0]
+    assert summarise == ((loaded, run), {})
+    assert write == ("write", (run, loaded), ood)
+    assert "report  runs/x/report/index.html" in capsys.readouterr().out.splitlines()
+
+
+def test_evaluate_without_matplotlib_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bnn_jax import run_report
+
+    monkeypatch.setattr(run_report, "find_spec", lambda name: None)
+    message = refused(["evaluate", str(tmp_path)], capsys)
+    assert "pip install 'bnn-jax[plot]'" in message
+    assert "--no-report" in message
+
+
+@pytest.mark.parametrize(
+    ("config", "ood", "words"),
+    [
+        (CURVE, "mnist", ["--ood mnist", "blundell_curve", "leave --ood out"]),
+        (LENET, "digits", ["--ood digits", "trained on"]),
+        (LENET, "=x", ["NAME=FOLDER"]),
+    ],
+)
+def test_other_images_that_do_not_fit_are_told_before_any_work(
+    config: str, ood: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(Path(config).read_text())
+    message = refused(["evaluate", str(tmp_path), "--ood", ood], capsys)
+    for word in words:
+        assert word in message
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_what_the_user_can_mend_is_told_in_one_line(
@@ -224,7 +311,7 @@ def test_what_the_user_can_mend_is_told_in_one_line(
     from bnn_jax.data import DataError
 
     experiment.failure = DataError("no such data set")
-    assert "no such data set" in refused(["evaluate", "runs/x"], capsys)
+    assert "no such data set" in refused(["evaluate", "runs/x", "--no-report"], capsys)
 
 
 def test_a_bug_keeps_its_traceback(experiment: Any) -> None:
@@ -256,6 +343,7 @@ def test_compiled_code_is_kept_where_the_user_says(given: str | None) -> None:
 # Calls that are refused once the data and the run folders are looked at.
 BROKEN_RUNS = [
     (["train", LENET, "data.name=digitz"], ["digitz", "digits"]),
+    (["train", LENET, "data.name=blundell_curv"], ["Did you mean 'blundell_curve'"]),
     (["train", LENET, "training.batch_size=5000"], ["training.batch_size", "5000"]),
     (["train", LENET, "data.validation=5000"], ["data.validation", "lower it"]),
     (["train", LENET, "data.mean=[0, 0]"], ["data.mean"]),

@@ -6,9 +6,19 @@ import pytest
 
 from bnn_jax import config, yaml_text
 from bnn_jax.config import ConfigError
+from bnn_jax.config_data import (
+    BlundellCurve,
+    Categorical,
+    HeteroscedasticCurve,
+    ImageData,
+    Normal,
+    StudentT,
+)
+from bnn_jax.config_sections import MLP
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LENET = CONFIGS / "lenet5.yaml"
+CURVE = CONFIGS / "heteroscedastic_curve.yaml"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -46,6 +56,41 @@ def test_the_dump_keeps_every_kind_of_value(override: str, tmp_path: Path) -> No
     assert config.load(copy) == settings
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data={name: blundell_curve, train_examples: 50, test_examples: 1}",
+        "likelihood={name: normal, std: 0.1}",
+        "likelihood={name: student_t, df: 2.5}",
+        "likelihood={name: student_t, df: 4, scale: 1}",
+    ],
+)
+def test_the_dump_keeps_what_a_curve_is_learnt_by(override: str, tmp_path: Path) -> None:
+    settings = config.load(CURVE, [override])
+    assert settings != config.load(CURVE)
+    copy = tmp_path / "config.yaml"
+    copy.write_text(config.dump(settings))
+    assert config.load(copy) == settings
+
+
+def test_the_name_of_the_data_chooses_what_it_is() -> None:
+    assert isinstance(config.load(LENET).data, ImageData)
+    assert isinstance(config.load(LENET, ["data.name=svhn_cropped"]).data, ImageData)
+    assert isinstance(config.load(CURVE).data, HeteroscedasticCurve)
+    assert isinstance(config.load(CONFIGS / "blundell_curve.yaml").data, BlundellCurve)
+
+
+def test_images_have_classes_unless_told_otherwise() -> None:
+    assert isinstance(config.load(LENET).likelihood, Categorical)
+    assert "likelihood" not in LENET.read_text()
+
+
+def test_noise_of_the_networks_own_takes_a_second_output() -> None:
+    assert Normal(name="normal").num_outputs == StudentT(name="student_t", df=3).num_outputs == 2
+    assert Normal(name="normal", std=1).num_outputs == 1
+    assert StudentT(name="student_t", df=3, scale=1).num_outputs == 1
+
+
 def test_overrides_read_yaml_and_the_last_one_counts() -> None:
     settings = config.load(
         LENET,
@@ -66,7 +111,7 @@ def test_overrides_read_yaml_and_the_last_one_counts() -> None:
     assert isinstance(settings.training.epochs, int)
     assert settings.data.manual_dir == Path.home() / "files"
     assert settings.output.dir == Path("2026-01-31")
-    assert isinstance(settings.model, config.MLP)
+    assert isinstance(settings.model, MLP)
     assert settings.model.hidden == (400, 400)
     assert settings.estimator == "flipout"
 
@@ -95,7 +140,9 @@ def test_local_reparam_is_refused_only_for_convolutions_that_are_random() -> Non
 
 
 def test_the_blundell_config_divides_pixels_by_126() -> None:
-    assert config.load(CONFIGS / "mlp_mnist.yaml").data.std == pytest.approx(126 / 255, rel=1e-6)
+    data = config.load(CONFIGS / "mlp_mnist.yaml").data
+    assert isinstance(data, ImageData)
+    assert data.std == pytest.approx(126 / 255, rel=1e-6)
 
 
 def test_plain_values_follow_the_core_schema() -> None:

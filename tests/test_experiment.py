@@ -12,12 +12,15 @@ import jax
 import numpy as np
 import pytest
 
-from bnn_jax import assembly, experiment
 from bnn_jax import config as configs
+from bnn_jax import experiment, gaussian, run_data
 from bnn_jax import loop as loops
+from bnn_jax.run import set_up
 from bnn_jax.run_folder import RunError, RunFolder
 
-LENET = Path(__file__).parent.parent / "configs" / "lenet5.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
+LENET = CONFIGS / "lenet5.yaml"
+CURVES = ["blundell_curve", "heteroscedastic_curve"]
 SMALL = [
     "model={name: mlp, hidden: [16]}",
     "data.image_size=null",
@@ -39,7 +42,7 @@ def small(path: Path, *overrides: str) -> configs.Config:
 
 def checkpoint_of(config: configs.Config) -> list[np.ndarray]:
     """Every array of the saved state, totals and prior."""
-    run = experiment._set_up(config)
+    run = set_up(config)
     like = run.checkpoint(run.state, run.loop.no_totals(run.state))
     saved = RunFolder(config.output.dir).restore(like)
     return [np.asarray(x) for x in jax.tree.leaves(saved)]
@@ -132,7 +135,7 @@ def test_a_resumed_run_repeats_the_epochs_after_its_checkpoint(tmp_path: Path) -
     config = small(tmp_path / "run", "training.checkpoint_every=2")
     experiment.train(config)
     final, lines = checkpoint_of(config), metrics_of(config)
-    run = experiment._set_up(config)
+    run = set_up(config)
     start = run.checkpoint(run.state, run.loop.no_totals(run.state))
     older = RunFolder(tmp_path / "older")
     older.create(config)
@@ -145,7 +148,7 @@ def test_a_resumed_run_repeats_the_epochs_after_its_checkpoint(tmp_path: Path) -
 
 
 def test_many_steps_in_one_call_are_the_same_steps(tmp_path: Path) -> None:
-    run = experiment._set_up(small(tmp_path / "run"))
+    run = set_up(small(tmp_path / "run"))
     ends = []
     for count in (1, 3):
         loop = dataclasses.replace(run.loop, steps_per_call=count)
@@ -164,7 +167,7 @@ def test_many_steps_in_one_call_are_the_same_steps(tmp_path: Path) -> None:
 
 
 def test_every_epoch_sees_every_example_once(tmp_path: Path) -> None:
-    loop = experiment._set_up(small(tmp_path / "run")).loop
+    loop = set_up(small(tmp_path / "run")).loop
     first, second = np.asarray(loop.order(0)), np.asarray(loop.order(1))
     assert sorted(first) == sorted(second) == list(range(256))
     assert (first != second).any()
@@ -183,7 +186,7 @@ def test_evaluate_gives_the_results_of_training_again(tmp_path: Path) -> None:
 
 
 def test_validation_examples_are_held_out_of_training(tmp_path: Path) -> None:
-    run = experiment._set_up(small(tmp_path / "run", "data.validation=56"))
+    run = set_up(small(tmp_path / "run", "data.validation=56"))
     assert run.images.held_out_name == "validation"
     assert run.images.num_train == 200
     assert len(run.images.held_out[0]) == 56
@@ -237,9 +240,47 @@ def test_settings_that_do_not_fit_the_data(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", CURVES)
+def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -> None:
+    overrides = ["training.epochs=3", "evaluation.num_samples=4", f"output.dir={tmp_path / 'run'}"]
+    config = configs.load(CONFIGS / f"{name}.yaml", overrides)
+    summary = experiment.train(config)
+    for scores in (summary, summary["deterministic"]):
+        assert 0.0 <= scores["coverage_of_90_percent"] <= 1.0
+        assert math.isfinite(scores["nll"])
+        assert scores["rmse"] > 0.0
+    for place in ("inside", "outside"):
+        assert summary[place]["epistemic_std"] > 0.0
+        assert summary[place]["aleatoric_std"] > 0.0
+    assert ("noise_correlation" in summary["inside"]) == (name == "heteroscedastic_curve")
+    assert all(line["rmse"] > 0.0 for line in metrics_of(config))
+    assert experiment.evaluate(tmp_path / "run") == summary
+
+
+@pytest.mark.parametrize("count", ["3", "4"])
+def test_an_odd_number_of_samples_has_no_pairs(tmp_path: Path, count: str) -> None:
+    config = small(tmp_path / "run", "training.epochs=1", f"evaluation.num_samples={count}")
+    assert experiment.train(config)["num_samples"] == int(count)
+
+
+def test_the_twin_is_kept(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", "training.epochs=1")
+    experiment.train(config)
+    run = experiment.load(tmp_path / "run")
+    like = gaussian.mean(run.state.posterior)
+    twin = RunFolder(tmp_path / "run").restore_twin(like)
+    assert jax.tree.structure(twin) == jax.tree.structure(like)
+    means, weights = jax.tree.leaves(like), jax.tree.leaves(twin)
+    assert all((a != b).any() for a, b in zip(means, weights, strict=True))
+    assert RunFolder(tmp_path / "none").restore_twin(like) is None
+    (tmp_path / "run" / "twin" / "_METADATA").write_text("{")
+    with pytest.raises(RunError, match=r"The deterministic twin .* cannot be read"):
+        RunFolder(tmp_path / "run").restore_twin(like)
+
+
 def test_images_are_padded_with_black(tmp_path: Path) -> None:
     settings = ["data.padding=2", "data.mean=0.5", "data.std=0.25"]
-    images = assembly.load_images(small(tmp_path / "run", *settings))
+    images = run_data.load(small(tmp_path / "run", *settings))
     batch = images.train[0][:3]
     expected = np.pad(np.asarray(batch) / 255.0, ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_allclose(images.as_inputs(batch), (expected - 0.5) / 0.25, atol=1e-6)

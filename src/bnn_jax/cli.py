@@ -20,7 +20,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(package_name="bnn-jax")
 def cli() -> None:
-    """Bayesian neural networks on JAX: train one from a YAML config, evaluate a run."""
+    """Bayesian neural networks on JAX: train one from a YAML config, evaluate and report a run."""
 
 
 @cli.command(short_help="Train the network of a config, evaluate it, leave a run folder.")
@@ -42,18 +42,40 @@ def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
         _print_summary(experiment.train(settings, resume=resume))
 
 
-@cli.command(short_help="Evaluate the trained network of a run folder again.")
+@cli.command(short_help="Evaluate the trained network of a run folder again, and report on it.")
 @click.argument("run")
 @click.argument("overrides", nargs=-1, metavar="[evaluation.KEY=VALUE]...")
-def evaluate(run: str, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--ood",
+    multiple=True,
+    metavar="NAME[=FOLDER]",
+    help="Images of another data set, to report how well the network tells them from its own; "
+    "FOLDER holds its original files. Give it once for each data set.",
+)
+@click.option("--no-report", is_flag=True, help="Leave the report out; it needs matplotlib.")
+def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_report: bool) -> None:
     """Evaluate the network in RUN, a run folder, on the data of its config.
+
+    The numbers go to RUN/summary.json, and a report with figures to RUN/report/index.html.
 
     evaluation.KEY=VALUE changes one setting, for instance evaluation.num_samples=128.
     """
+    if ood and no_report:
+        raise ConfigError("--ood is for the report that --no-report leaves out: give one of them")
+    folder = Path(run)
     with _mistakes_in_one_line():
         from bnn_jax import experiment
 
-        _print_summary(experiment.evaluate(Path(run), overrides))
+        if no_report:
+            _print_summary(experiment.evaluate(folder, overrides))
+            return
+        from bnn_jax import run_report
+
+        run_report.check(folder, ood=ood)
+        loaded = experiment.load(folder, overrides)
+        summary = experiment.summarise(loaded, folder)
+        run_report.write(folder, loaded, ood=ood)
+        _print_summary(summary | {"report": str(folder / "report" / "index.html")})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,10 +1,10 @@
 """A run's settings: one YAML file, checked in full before any work starts.
 
-The classes below are the schema; each section of the file is one of them. A file is complete and
-has no inheritance; a key may be left out only where one default is right. `load` reads a file and
-applies `section.key=value` overrides, `dump` writes the resolved settings, and
-`load(dump(config)) == config`. How a file is read stands in `bnn_jax.yaml_text`, how a mistake is
-worded in `bnn_jax.config_errors`.
+`Config` is the schema; each section of the file is a class of `bnn_jax.config_sections` or
+`bnn_jax.config_data`. A file is complete and has no inheritance; a key may be left out only where
+one default is right. `load` reads a file and applies `section.key=value` overrides, `dump` writes
+the resolved settings, and `load(dump(config)) == config`. How a file is read stands in
+`bnn_jax.yaml_text`, how a mistake is worded in `bnn_jax.config_errors`.
 
     config = load("configs/lenet5.yaml", ["training.epochs=2", "output.dir=runs/short"])
 """
@@ -12,304 +12,30 @@ worded in `bnn_jax.config_errors`.
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from bnn_jax import yaml_text
+from bnn_jax.config_data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config_errors import ConfigError as ConfigError
 from bnn_jax.config_errors import explain, nearest
-
-
-def _whole(value: Any) -> Any:
-    """1e4 is a whole number, written as a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(
-    rule: str,
-    *,
-    gt: float | None = None,
-    ge: float | None = None,
-    lt: float | None = None,
-    le: float | None = None,
-) -> Any:
-    return Field(strict=True, allow_inf_nan=False, description=rule, gt=gt, ge=ge, lt=lt, le=le)
-
-
-# Each type carries the rule that an error message quotes.
-Number = Annotated[float, _number("a number")]
-NotNegative = Annotated[float, _number("a number >= 0", ge=0)]
-Positive = Annotated[float, _number("a number > 0", gt=0)]
-Fraction = Annotated[float, _number("a number between 0 and 1, both excluded", gt=0, lt=1)]
-Share = Annotated[float, _number("a number > 0 and at most 1", gt=0, le=1)]
-Momentum = Annotated[float, _number("a number >= 0 and below 1", ge=0, lt=1)]
-Count = Annotated[
-    int, BeforeValidator(_whole), Field(strict=True, ge=1, description="a whole number >= 1")
-]
-CountOrZero = Annotated[
-    int, BeforeValidator(_whole), Field(strict=True, ge=0, description="a whole number >= 0")
-]
-Seed = Annotated[
-    int,
-    BeforeValidator(_whole),
-    Field(strict=True, ge=0, lt=2**32, description="a whole number from 0 to 4294967295"),
-]
-Flag = Annotated[bool, Field(strict=True, description="true or false")]
-Name = Annotated[str, Field(min_length=1, description="a name")]
-Glob = Annotated[str, Field(min_length=1, description="a pattern such as 'conv1/*'")]
-Folder = Annotated[
-    Path,
-    Field(description="a path"),
-    BeforeValidator(lambda value: value or None),
-    AfterValidator(lambda path: path.expanduser()),
-]
-EstimatorName = Literal["reparam", "local_reparam", "flipout"]
-
-
-class Section(BaseModel):
-    """Settings that cannot change, and no others beside them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(Section):
-    """The images, and how many of them."""
-
-    name: Name
-    data_dir: Folder | None = None
-    manual_dir: Folder | None = None
-    image_size: Count | None = None
-    padding: CountOrZero = 0  # black pixels added on each side, after resizing
-    mean: Number | Annotated[tuple[Number, ...], Field(min_length=1)] | None = None
-    std: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    train_examples: Count | None = None
-    test_examples: Count | None = None
-    validation: CountOrZero = 0
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Data":
-        mean, std = self.mean, self.std
-        if isinstance(mean, tuple) and isinstance(std, tuple) and len(mean) != len(std):
-            raise ValueError(
-                f"data.mean has {len(mean)} values and data.std {len(std)}: "
-                "give both one value per channel, or one number"
-            )
-        if self.train_examples is not None and self.validation >= self.train_examples:
-            raise ValueError(
-                f"data.validation ({self.validation}) must be less than data.train_examples "
-                f"({self.train_examples}), or nothing is left to train on: lower data.validation"
-            )
-        return self
-
-
-class LeNet5(Section):
-    """LeNet-5 as in MindSpore's tests."""
-
-    name: Literal["lenet5"]
-
-    SMALLEST_IMAGE: ClassVar[int] = 16
-    CONVOLUTIONS: ClassVar[tuple[str, ...]] = ("conv1/kernel", "conv2/kernel")
-
-
-class MLP(Section):
-    """Dense layers with relu, as in Blundell et al. 2015, arXiv:1505.05424."""
-
-    name: Literal["mlp"]
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)]
-
-
-class NormalPrior(Section):
-    """N(mean, std)."""
-
-    name: Literal["normal"]
-    mean: Number = 0.0
-    std: Positive
-
-
-class ScaleMixturePrior(Section):
-    """pi N(0, std1) + (1 - pi) N(0, std2)."""
-
-    name: Literal["scale_mixture"]
-    pi: Fraction
-    std1: Positive
-    std2: Positive
-
-
-class LaplacePrior(Section):
-    """Laplace(loc, scale)."""
-
-    name: Literal["laplace"]
-    loc: Number = 0.0
-    scale: Positive
-
-
-class StudentTPrior(Section):
-    """Student's t with df degrees of freedom."""
-
-    name: Literal["student_t"]
-    df: Positive
-    loc: Number = 0.0
-    scale: Positive
-
-
-class Posterior(Section):
-    """Where the Gaussians are, and how they start."""
-
-    mean_init: Literal["network", "normal"] = "network"
-    mean_std: Positive | None = Field(
-        default_factory=lambda given: 0.1 if given.get("mean_init") == "normal" else None
-    )
-    rho_mean: Number = -5.0
-    rho_std: NotNegative = 0.1
-    where: Literal["all", "kernels"] | Annotated[tuple[Glob, ...], Field(min_length=1)] = "all"
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Posterior":
-        if self.mean_init == "network" and self.mean_std is not None:
-            raise ValueError(
-                f"posterior.mean_std ({self.mean_std}) has no effect with posterior.mean_init "
-                "network: remove it, or set posterior.mean_init to normal"
-            )
-        if self.mean_init == "normal" and self.mean_std is None:
-            raise ValueError(
-                "posterior.mean_std is null, but posterior.mean_init normal needs it: "
-                "give a number > 0 such as 0.1, or remove the key"
-            )
-        return self
-
-
-class ConstantKL(Section):
-    """Full weight at every step."""
-
-    name: Literal["constant"]
-
-
-class LinearKL(Section):
-    """From 0 to full weight over the first epochs."""
-
-    name: Literal["linear"]
-    warmup_epochs: Positive
-
-
-class CyclicalKL(Section):
-    """`cycles` times from 0 to full weight, each over the first `ramp` of its cycle."""
-
-    name: Literal["cyclical"]
-    cycles: Count
-    ramp: Share = 0.5
-
-
-class BlundellKL(Section):
-    """2^(M-i) / (2^M - 1) for minibatch i of M: Blundell et al. 2015, section 3.4."""
-
-    name: Literal["blundell"]
-
-
-class Objective(Section):
-    """dnn_factor * data loss + bnn_factor * KL, by hand or as the negative ELBO (`num_data`)."""
-
-    dnn_factor: NotNegative | None = None
-    bnn_factor: NotNegative | None = None
-    num_data: Literal["train"] | Count | None = None
-    kl_schedule: Annotated[
-        ConstantKL | LinearKL | CyclicalKL | BlundellKL, Field(discriminator="name")
-    ] = ConstantKL(name="constant")
-    num_samples: Count = 1
-    antithetic: Flag = False
-    reverse_kl: Flag = False
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Objective":
-        factors = {"dnn_factor": self.dnn_factor, "bnn_factor": self.bnn_factor}
-        given = [name for name, value in factors.items() if value is not None]
-        if self.num_data is not None and given:
-            raise ValueError(
-                f"objective.{given[0]} and objective.num_data exclude each other, for num_data "
-                "sets both factors: remove one of the two, or set it to null"
-            )
-        if self.num_data is None and len(given) < 2:
-            missing = next(name for name, value in factors.items() if value is None)
-            raise ValueError(
-                f"objective.{missing} is missing: set objective.num_data to train (the negative "
-                "ELBO), or give both objective.dnn_factor and objective.bnn_factor"
-            )
-        if self.antithetic and self.num_samples % 2:
-            raise ValueError(
-                f"objective.antithetic draws pairs, so objective.num_samples ({self.num_samples}) "
-                f"must be even: set it to {self.num_samples + 1}, or antithetic to false"
-            )
-        return self
-
-
-class Optimizer(Section):
-    """One of optax's, or MindSpore's AdamWeightDecay."""
-
-    name: Literal["adam", "adamw", "sgd", "adam_weight_decay"]
-    learning_rate: Positive
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: NotNegative = 0.0
-    weight_decay: NotNegative = 0.0
-    momentum: Momentum = 0.0
-    average: Fraction | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Optimizer":
-        for key, users in {
-            "weight_decay": ("adamw", "adam_weight_decay"),
-            "momentum": ("sgd",),
-        }.items():
-            value = getattr(self, key)
-            if value and self.name not in users:
-                raise ValueError(
-                    f"optimizer.{key} ({value}) has no effect with optimizer.name {self.name}: "
-                    f"remove it, or set optimizer.name to {' or '.join(users)}"
-                )
-        return self
-
-
-class Training(Section):
-    """How long, in what pieces, at what precision."""
-
-    epochs: Count
-    batch_size: Count
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    evaluate_every: Count = 1
-    checkpoint_every: Count = 1
-
-
-class Evaluation(Section):
-    """The test at the end, and the deterministic twin beside it."""
-
-    num_samples: Count = 32
-    antithetic: Flag = True  # samples in pairs with opposite noise: the same law, less varied means
-    batch_size: Count = 1000
-    ece_bins: Count = 15
-    deterministic_twin: Flag = True
-    twin_epochs: Count | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Evaluation":
-        if self.twin_epochs is not None and not self.deterministic_twin:
-            raise ValueError(
-                f"evaluation.twin_epochs ({self.twin_epochs}) has no effect with "
-                "evaluation.deterministic_twin false: remove it, or set deterministic_twin to true"
-            )
-        return self
-
-
-class Output(Section):
-    """The run folder."""
-
-    dir: Folder
+from bnn_jax.config_sections import (
+    MLP,
+    Evaluation,
+    LaplacePrior,
+    LeNet5,
+    LinearKL,
+    NormalPrior,
+    Objective,
+    Optimizer,
+    Output,
+    Posterior,
+    ScaleMixturePrior,
+    StudentTPrior,
+    Training,
+)
+from bnn_jax.config_types import EstimatorName, Glob, Section, Seed
 
 
 class Config(Section):
@@ -318,6 +44,7 @@ class Config(Section):
     seed: Seed = 0
     data: Data
     model: Annotated[LeNet5 | MLP, Field(discriminator="name")]
+    likelihood: Likelihood = Categorical(name="categorical")
     prior: Annotated[
         NormalPrior | ScaleMixturePrior | LaplacePrior | StudentTPrior, Field(discriminator="name")
     ]
@@ -338,15 +65,44 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         self._check_lengths()
+        if isinstance(self.data, CurveData):
+            self._check_curve(self.data)
+        else:
+            self._check_images(self.data)
         self._check_estimator()
-        resized, padding = self.data.image_size, self.data.padding
-        size = None if resized is None else resized + 2 * padding
+        return self
+
+    def _check_curve(self, data: CurveData) -> None:
+        likelihood, bins = self.likelihood.name, self.evaluation.ece_bins
+        if isinstance(self.likelihood, Categorical):
+            raise ValueError(
+                f"likelihood {likelihood} is for classes, and data.name {data.name} has numbers as "
+                "targets: set likelihood to {name: normal, std: 0.1} or {name: student_t, df: 4, "
+                "scale: 0.1}, without std or scale for noise that the network predicts"
+            )
+        if isinstance(self.model, LeNet5):
+            raise ValueError(
+                f"model.name lenet5 is for images, and data.name {data.name} has numbers as "
+                "inputs: set model to {name: mlp, hidden: [100]}"
+            )
+        if bins != Evaluation.ECE_BINS:
+            raise ValueError(
+                f"evaluation.ece_bins ({bins}) has no effect with data.name {data.name}, which has "
+                "no classes: remove it"
+            )
+
+    def _check_images(self, data: ImageData) -> None:
+        if not isinstance(self.likelihood, Categorical):
+            raise ValueError(
+                f"likelihood {self.likelihood.name} is for numbers, and data.name {data.name} has "
+                "classes as targets: set likelihood to {name: categorical}"
+            )
+        size = None if data.image_size is None else data.image_size + 2 * data.padding
         if isinstance(self.model, LeNet5) and size is not None and size < LeNet5.SMALLEST_IMAGE:
             raise ValueError(
-                f"data.image_size ({resized}) is too small for lenet5, which needs at least "
-                f"{LeNet5.SMALLEST_IMAGE}: set data.image_size to 32"
+                f"data.image_size ({data.image_size}) is too small for lenet5, which needs at "
+                f"least {LeNet5.SMALLEST_IMAGE}: set data.image_size to 32"
             )
-        return self
 
     def _check_lengths(self) -> None:
         epochs, schedule = self.training.epochs, self.objective.kl_schedule
@@ -360,13 +116,13 @@ class Config(Section):
                 f"objective.kl_schedule.warmup_epochs ({schedule.warmup_epochs:g}) must be at most "
                 f"training.epochs ({epochs}), or the KL never has its full weight: lower it"
             )
-        if self.data.train_examples is not None:
-            examples = self.data.train_examples - self.data.validation
-            if self.training.batch_size > examples:
-                raise ValueError(
-                    f"training.batch_size ({self.training.batch_size}) is more than the {examples} "
-                    "training examples (data.train_examples less data.validation): lower it"
-                )
+        examples = self.data.num_train
+        if examples is not None and self.training.batch_size > examples:
+            less = " less data.validation" if isinstance(self.data, ImageData) else ""
+            raise ValueError(
+                f"training.batch_size ({self.training.batch_size}) is more than the {examples} "
+                f"training examples (data.train_examples{less}): lower it"
+            )
 
     def _check_estimator(self) -> None:
         if isinstance(self.estimator, dict):

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+ANY_NAME = "any other name"  # the tag, in a union, of the section whose name is not one of a few
+
 
 class ConfigError(ValueError):
     """Settings that cannot be run; the message is one line."""
@@ -79,9 +81,20 @@ def _resolve(
 
 
 def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
-    """The sections that a key with a `name` chooses between."""
-    members = [m for m in get_args(field.annotation) if _is_model(m)]
-    return {get_args(m.model_fields["name"].annotation)[0]: m for m in members}
+    """The sections that a key with a `name` chooses between, each under that name."""
+    members = [get_args(m)[0] if get_origin(m) is Annotated else m for m in _members(field)]
+    return {_own_name(m) or ANY_NAME: m for m in members if _is_model(m)}
+
+
+def _members(field: FieldInfo) -> tuple[Any, ...]:
+    return () if _is_model(field.annotation) else get_args(field.annotation)
+
+
+def _own_name(section: type[BaseModel]) -> str | None:
+    """The one value that its key `name` can have, if there is only one."""
+    name = section.model_fields.get("name")
+    words = get_args(name.annotation) if name is not None else ()
+    return words[0] if len(words) == 1 else None
 
 
 def _is_model(x: Any) -> bool:
@@ -90,6 +103,14 @@ def _is_model(x: Any) -> bool:
 
 def _is_section(field: FieldInfo) -> bool:
     return _is_model(field.annotation) or bool(_choices(field))
+
+
+def _main_section(field: FieldInfo | None) -> type[BaseModel] | None:
+    """The section that a key holds, whatever its name or unless the name is one of a few."""
+    if field is None:
+        return None
+    section: Any = field.annotation if _is_model(field.annotation) else None
+    return section or _choices(field).get(ANY_NAME)
 
 
 def _value(raw: Any, path: list[str]) -> Any:
@@ -104,9 +125,9 @@ def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseMod
     *parents, key = path
     known = list(section.model_fields)
     place = f"section {'.'.join(parents)!r}" if parents else "the file"
-    names = get_args(section.model_fields["name"].annotation) if "name" in known else ()
-    if len(names) == 1:  # one of several sections, chosen by its name
-        hint, place = nearest(key, known), f"{place} with name {names[0]}"
+    name = _own_name(section)
+    if name is not None:  # one of several sections, chosen by its name
+        hint, place = nearest(key, known), f"{place} with name {name}"
     else:
         hint = nearest(key, known) or _elsewhere(key, schema)
     return f"unknown key {'.'.join(path)!r}{hint} ({place} knows {', '.join(known)})"
@@ -114,32 +135,30 @@ def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseMod
 
 def _elsewhere(key: str, schema: type[BaseModel]) -> str:
     for name, field in schema.model_fields.items():
-        if _is_model(field.annotation) and key in _fields(field):
+        section = _main_section(field)
+        if section is not None and key in section.model_fields:
             return f", did you mean '{name}.{key}'?"
     return ""
 
 
-def _fields(field: FieldInfo) -> dict[str, FieldInfo]:
-    section: Any = field.annotation
-    return section.model_fields
-
-
 def _missing(name: str, field: FieldInfo | None) -> str:
-    if field is not None and _is_model(field.annotation):
-        return f"section {name!r} is missing: add it, with {', '.join(_required(field))}"
+    section = _main_section(field)
+    if section is not None:
+        return f"section {name!r} is missing: add it, with {', '.join(_required(section))}"
     if field is not None and _choices(field):
         return f"'{name}.name' is missing: set it to one of {', '.join(_choices(field))}"
     return f"{name!r} is missing: set it to {_rule_of(field)}"
 
 
-def _required(field: FieldInfo) -> list[str]:
-    fields = _fields(field)
+def _required(section: type[BaseModel]) -> list[str]:
+    fields = section.model_fields
     return [key for key in fields if fields[key].is_required()] or list(fields)
 
 
 def _wrong_value(name: str, field: FieldInfo | None, value: Any) -> str:
-    if field is not None and _is_model(field.annotation):
-        keys = ", ".join(_fields(field))
+    section = _main_section(field)
+    if section is not None:
+        keys = ", ".join(section.model_fields)
         return f"{name!r} must be a section with the keys {keys}, got {_shown(value)}"
     if field is not None and (choices := _choices(field)):
         if not isinstance(value, dict):

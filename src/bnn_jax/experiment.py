@@ -4,55 +4,29 @@ Bad settings are found before anything is written; what was computed is kept whe
 """
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from bnn_jax import assembly, gaussian, predict
+from bnn_jax import assembly, gaussian, scores
 from bnn_jax import config as configs
 from bnn_jax import train as training
-from bnn_jax.assembly import Images, named_key
+from bnn_jax.assembly import named_key
 from bnn_jax.config import Config
-from bnn_jax.loop import Loop, interruptible
-from bnn_jax.noise import PRNGKey
+from bnn_jax.loop import interruptible
+from bnn_jax.predict import Classification, Regression
+from bnn_jax.run import Run as Run
+from bnn_jax.run import evaluated as evaluated
+from bnn_jax.run import loop_of, set_up
+from bnn_jax.run_data import Images, Points
 from bnn_jax.run_folder import RunError as RunError
 from bnn_jax.run_folder import RunFolder
-from bnn_jax.toolbox import metrics
-from bnn_jax.transforms import BayesianModel
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """The objects of a run, made from its settings."""
-
-    config: Config
-    images: Images
-    model: BayesianModel
-    loop: Loop
-    state: training.State
-
-    @cached_property
-    def logits(self) -> Callable[[PyTree, Array], Array]:
-        """(weights, images) -> logits in float32, of the plain network; compiled once."""
-
-        def call(weights: PyTree, batch: Array) -> Array:
-            inputs = self.images.as_inputs(batch)
-            return self.model.network.call(weights, self.model.variables, inputs).astype(
-                jnp.float32
-            )
-
-        return jax.jit(call)
-
-    def checkpoint(self, state: training.State, totals: Any) -> dict[str, Any]:
-        """What is saved: all that training goes on from, and the prior."""
-        return {"state": state, "prior": self.model.prior, "totals": totals}
 
 
 def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
@@ -75,7 +49,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
         folder.check_resumable(config)
     else:
         folder = RunFolder.new(config.output.dir)
-    run = _set_up(config)
+    run = set_up(config)
     saved = run.checkpoint(run.state, run.loop.no_totals(run.state))
     if resume:
         saved = folder.restore(saved)
@@ -101,7 +75,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
         }
         folder.write_summary(summary)
         if config.evaluation.deterministic_twin:
-            summary["deterministic"] = _train_twin(run, interrupted)
+            summary["deterministic"] = _train_twin(run, folder, interrupted)
             folder.write_summary(summary)
     return summary
 
@@ -119,11 +93,15 @@ def evaluate(run: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         RunError, ConfigError, DataError: there is no such run, or it cannot be evaluated.
     """
-    restored = load(run, overrides)
-    folder = RunFolder(run)
-    results = _results(restored, folder, evaluated(restored.state))
-    summary = folder.read_summary() | results | {"steps": int(restored.state.step)}
-    folder.write_summary(summary)
+    return summarise(load(run, overrides), run)
+
+
+def summarise(run: Run, folder: Path) -> dict[str, Any]:
+    """Evaluate a run that `load` made of this folder, and write the folder's summary anew."""
+    run_folder = RunFolder(folder)
+    results = _results(run, run_folder, evaluated(run.state))
+    summary = run_folder.read_summary() | results | {"steps": int(run.state.step)}
+    run_folder.write_summary(summary)
     return summary
 
 
@@ -137,39 +115,10 @@ def load(run: Path, overrides: Sequence[str] = ()) -> Run:
     folder = RunFolder(run)
     folder.load_config()
     config = configs.load(folder.config_file, overrides, sections=("evaluation",))
-    fresh = _set_up(config)
+    fresh = set_up(config)
     saved = folder.restore(fresh.checkpoint(fresh.state, fresh.loop.no_totals(fresh.state)))
     model = dataclasses.replace(fresh.model, prior=saved["prior"])
     return dataclasses.replace(fresh, model=model, state=saved["state"])
-
-
-def evaluated(state: training.State) -> PyTree:
-    """What is evaluated: the posterior's moving average if there is one, or else the posterior."""
-    return state.posterior if state.average is None else state.average
-
-
-def _set_up(config: Config) -> Run:
-    images = assembly.load_images(config)
-    model = assembly.build_model(config, images)
-    steps = images.num_train // config.training.batch_size
-    epochs = config.training.epochs
-    optimizer = assembly.build_optimizer(config, steps_per_epoch=steps, epochs=epochs)
-    step = assembly.bayesian_step(config, model, optimizer, images.num_train, steps)
-    average = config.optimizer.average is not None
-    state = training.init(model.posterior, optimizer, variables=model.variables, average=average)
-    return Run(config, images, model, _loop(config, images, step, "noise", epochs), state)
-
-
-def _loop(config: Config, images: Images, step: Any, noise: str, epochs: int) -> Loop:
-    return Loop(
-        step=step,
-        examples=images.train,
-        prepare=images.as_inputs,
-        run_key=named_key(config, noise),
-        order_key=named_key(config, "batches"),
-        batch_size=config.training.batch_size,
-        epochs=epochs,
-    )
 
 
 def _record_epochs(
@@ -181,10 +130,11 @@ def _record_epochs(
     settings = run.config.training
 
     def at_epoch_end(epoch: int, state: training.State, line: dict[str, Any]) -> None:
+        if "squared_error" in line:
+            line["rmse"] = math.sqrt(line.pop("squared_error"))
         if epoch % settings.evaluate_every == 0:
-            weights = gaussian.mean(evaluated(state))
-            scores = _score(run, lambda _, batch: run.logits(weights, batch), num_samples=1)
-            line[f"{run.images.held_out_name}_at_posterior_mean"] = scores
+            found = _score(run, gaussian.mean(evaluated(state)))
+            line[f"{run.examples.held_out_name}_at_posterior_mean"] = found
         folder.append_metrics(line)
         if epoch % settings.checkpoint_every == 0 and epoch < settings.epochs:
             totals = run.loop.no_totals(state)
@@ -204,24 +154,19 @@ def _leave_interrupted(folder: RunFolder, step: int) -> None:
 
 def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     """The metrics of the posterior predictive on the held-out examples, and what they belong to."""
-    draw = jax.jit(gaussian.sample, static_argnames="antithetic")
-
-    def logits(key: PRNGKey, batch: Array, antithetic: bool = False) -> Array:
-        # One weight draw for all examples, whatever estimator the network was trained with.
-        return run.logits(draw(key, posterior, antithetic=antithetic), batch)
-
     settings = run.config.evaluation
     kl_key = jax.random.fold_in(named_key(run.config, "evaluation"), settings.num_samples)
     random = gaussian.random_leaves(posterior)
     return {
         "status": "finished",
         "run": str(folder.path),
-        **_score(run, logits, num_samples=settings.num_samples, antithetic=settings.antithetic),
+        **_score(run, posterior, levels=scores.LEVELS),
+        **_against_the_law(run, posterior),
         "kl": float(run.model.kl(posterior, key=kl_key)),
-        "evaluated_on": run.images.held_out_name,
-        "num_held_out": len(run.images.held_out[0]),
+        "evaluated_on": run.examples.held_out_name,
+        "num_held_out": len(run.examples.held_out[0]),
         "num_samples": settings.num_samples,
-        "num_train": run.images.num_train,
+        "num_train": run.examples.num_train,
         "num_weights": sum(x.size for x in jax.tree.leaves(gaussian.mean(posterior))),
         "num_random_weights": sum(q.size for q in random.values()),
         "epochs": run.config.training.epochs,
@@ -231,31 +176,27 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     }
 
 
-def _score(
-    run: Run, logits: Callable[..., Array], *, num_samples: int, antithetic: bool = False
-) -> dict[str, float]:
-    images, labels = run.images.held_out
-    settings = run.config.evaluation
-    probabilities = jnp.asarray(
-        predict.mean_probabilities(
-            named_key(run.config, "evaluation"),
-            logits,
-            images,
-            num_samples=num_samples,
-            antithetic=antithetic,
-            batch_size=min(settings.batch_size, len(images)),
-        )
-    )
-    return {
-        "accuracy": float(metrics.accuracy(probabilities, labels)),
-        "nll": float(metrics.nll(probabilities, labels)),
-        "ece": float(metrics.ece(probabilities, labels, bins=settings.ece_bins)),
-        "brier": float(metrics.brier(probabilities, labels)),
-    }
+def _score(run: Run, posterior: PyTree, levels: Sequence[float] = ()) -> dict[str, float]:
+    """The scores of the held-out examples; `levels` are the quantiles of numbers."""
+    inputs, targets = run.examples.held_out
+    if isinstance(run.examples, Images):
+        classes: Classification = run.predict(posterior, inputs)
+        return scores.of_classes(classes, targets, ece_bins=run.config.evaluation.ece_bins)
+    numbers: Regression = run.predict(posterior, inputs, targets, levels=levels)
+    return scores.of_numbers(numbers, targets)
 
 
-def _train_twin(run: Run, interrupted: Callable[[], bool]) -> dict[str, Any]:
-    """Train the same network from the same initial means with ordinary weights."""
+def _against_the_law(run: Run, posterior: PyTree) -> dict[str, Any]:
+    """Of points of a curve: both uncertainties inside and outside of the training range."""
+    if not isinstance(run.examples, Points):
+        return {}
+    curve = run.examples.curve
+    x = curve.grid()
+    return scores.of_curve(run.predict(posterior, x[:, None]), x, curve)
+
+
+def _train_twin(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> dict[str, Any]:
+    """Train the same network from the same initial means with ordinary weights, and keep it."""
     config = run.config
     epochs = config.evaluation.twin_epochs or config.training.epochs
     optimizer = assembly.build_optimizer(
@@ -268,7 +209,7 @@ def _train_twin(run: Run, interrupted: Callable[[], bool]) -> dict[str, Any]:
         variables=run.model.variables,
         average=config.optimizer.average is not None,
     )
-    loop = _loop(config, run.images, step, "twin", epochs)
+    loop = loop_of(config, run.examples, step, "twin", epochs)
     started = time.perf_counter()
     state, _ = loop.run(
         state,
@@ -279,9 +220,9 @@ def _train_twin(run: Run, interrupted: Callable[[], bool]) -> dict[str, Any]:
     )
     if interrupted():
         print("the run is complete; its deterministic twin was stopped early", file=sys.stderr)
-    weights = evaluated(state)
+    folder.save_twin(evaluated(state))
     return {
-        **_score(run, lambda _, batch: run.logits(weights, batch), num_samples=1),
+        **_score(run, evaluated(state), levels=scores.LEVELS),
         "epochs": int(state.step) // loop.steps_per_epoch,
         "train_seconds": round(time.perf_counter() - started, 2),
     }

@@ -3,6 +3,7 @@
     config.yaml       the resolved settings
     metrics.jsonl     one line per epoch
     checkpoint/       the newest state (orbax): posterior, prior, optimizer state, step
+    twin/             the weights of the deterministic twin (orbax), once it has been trained
     summary.json      the results
 
 A checkpoint replaces the one before it only once it is complete, so an interrupted write loses
@@ -126,10 +127,23 @@ class RunFolder:
             try:
                 return manager.restore(step, args=ocp.args.StandardRestore(abstract))
             except (ValueError, OSError, KeyError) as error:
-                raise RunError(
-                    f"The checkpoint of step {step} in {self.path} cannot be read: it is damaged, "
-                    f"or was written by another version ({' '.join(str(error).split())[:120]})."
-                ) from error
+                raise _unreadable(f"The checkpoint of step {step}", self.path, error) from error
+
+    def save_twin(self, weights: PyTree) -> None:
+        """Keep the weights of the deterministic twin, in place of earlier ones."""
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(self.path / "twin", _arrays(weights), force=True)
+
+    def restore_twin(self, like: PyTree) -> PyTree | None:
+        """The weights of the deterministic twin, or None where there are none."""
+        if not (self.path / "twin").is_dir():
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
+        with ocp.StandardCheckpointer() as checkpointer:
+            try:
+                return checkpointer.restore(self.path / "twin", abstract)
+            except (ValueError, OSError, KeyError) as error:
+                raise _unreadable("The deterministic twin", self.path, error) from error
 
     def _newest(self) -> int:
         """The step of the newest checkpoint; looking for one makes no folder."""
@@ -147,6 +161,13 @@ class RunFolder:
     def _manager(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         return ocp.CheckpointManager(self.path / "checkpoint", options=options)
+
+
+def _unreadable(what: str, path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{what} in {path} cannot be read: it is damaged, or was written by another version "
+        f"({' '.join(str(error).split())[:120]})."
+    )
 
 
 def _arrays(tree: PyTree) -> PyTree:

@@ -50,15 +50,15 @@ class MLP(nn.Module):
     """Fully connected, relu; Blundell et al. 2015 have two hidden layers of 400, 800, 1200."""
 
     hidden: Sequence[int]
-    num_classes: int = 10
+    num_outputs: int = 10
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch classes"]:
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
         x = x.reshape((x.shape[0], -1))
         for i, units in enumerate(self.hidden):
             x = nn.relu(nn.Dense(units, name=f"fc{i + 1}", dtype=self.dtype)(x))
-        return nn.Dense(self.num_classes, name=f"fc{len(self.hidden) + 1}", dtype=self.dtype)(x)
+        return nn.Dense(self.num_outputs, name=f"fc{len(self.hidden) + 1}", dtype=self.dtype)(x)
 
 
 def max_pool_2x2(

@@ -1,0 +1,58 @@
+"""What a single setting may be: each type carries the rule that an error message quotes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _whole(value: Any) -> Any:
+    """1e4 is a whole number, written as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def number(
+    rule: str,
+    *,
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """What makes a float of a type: finite, in these limits, with the rule in words."""
+    return Field(strict=True, allow_inf_nan=False, description=rule, gt=gt, ge=ge, lt=lt, le=le)
+
+
+Number = Annotated[float, number("a number")]
+NotNegative = Annotated[float, number("a number >= 0", ge=0)]
+Positive = Annotated[float, number("a number > 0", gt=0)]
+Fraction = Annotated[float, number("a number between 0 and 1, both excluded", gt=0, lt=1)]
+Share = Annotated[float, number("a number > 0 and at most 1", gt=0, le=1)]
+Momentum = Annotated[float, number("a number >= 0 and below 1", ge=0, lt=1)]
+Count = Annotated[
+    int, BeforeValidator(_whole), Field(strict=True, ge=1, description="a whole number >= 1")
+]
+CountOrZero = Annotated[
+    int, BeforeValidator(_whole), Field(strict=True, ge=0, description="a whole number >= 0")
+]
+Seed = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(strict=True, ge=0, lt=2**32, description="a whole number from 0 to 4294967295"),
+]
+Flag = Annotated[bool, Field(strict=True, description="true or false")]
+Name = Annotated[str, Field(min_length=1, description="a name")]
+Glob = Annotated[str, Field(min_length=1, description="a pattern such as 'conv1/*'")]
+Folder = Annotated[
+    Path,
+    Field(description="a path"),
+    BeforeValidator(lambda value: value or None),
+    AfterValidator(lambda path: path.expanduser()),
+]
+EstimatorName = Literal["reparam", "local_reparam", "flipout"]
+
+
+class Section(BaseModel):
+    """Settings that cannot change, and no others beside them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,221 @@
+"""What the report of a classifier says: its sections, in the order in which one asks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from bnn_jax.predict import Classification
+from bnn_jax.report import figures
+from bnn_jax.report.classifier_scores import mistakes, uncertainties
+from bnn_jax.report.findings import ClassifierFindings, Group
+from bnn_jax.report.page import Heading, Paragraph, Part
+from bnn_jax.report.shared_contents import Picture, shared_contents
+from bnn_jax.report.tables import detection_table, quality_table
+from bnn_jax.toolbox import calibration, selective
+
+PER_ROW = figures.PER_ROW
+
+
+def classifier_contents(
+    findings: ClassifierFindings, numbers: Mapping[str, Any]
+) -> Iterator[Part | Picture]:
+    """The parts of the page, pictures not yet written."""
+    yield _summary(findings, numbers)
+    yield Heading("Quality and calibration")
+    yield quality_table(numbers)
+    yield _reliability(findings, numbers)
+    yield _risk_coverage(findings, numbers)
+    yield Heading("Uncertainty, in and out of distribution")
+    if findings.others:
+        yield detection_table(numbers)
+    yield _uncertainty(findings)
+    yield Heading("Images the network is sure and unsure of")
+    yield _own_images(findings)
+    for other in findings.others:
+        yield _other_images(findings, other)
+    if findings.rotation is not None:
+        yield Heading("An image is turned")
+        yield _rotation(findings)
+    yield from shared_contents(findings, numbers)
+
+
+def _summary(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Paragraph:
+    predictive = numbers["posterior_predictive"]
+    return Paragraph(
+        f"Accuracy {100 * predictive['accuracy']:.2f} %, negative log likelihood "
+        f"{predictive['nll']:.4f} nats and expected calibration error "
+        f"{100 * predictive['ece']:.2f} % on the {numbers['num_held_out']:,} "
+        f"{numbers['evaluated_on']} images of {numbers['data']}, by the mean over "
+        f"{findings.num_samples} weight samples. Everything here that comes from weight samples "
+        "changes a little with their number and their key, and the mutual information of few "
+        "samples is too small; evaluation.num_samples sets the number."
+    )
+
+
+def _reliability(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Picture:
+    group, bins = findings.held_out, numbers["ece_bins"]
+
+    def bins_of(name: str, predicted: Classification, ece: float) -> figures.Calibration:
+        found = calibration.reliability(
+            jnp.asarray(predicted.probabilities), jnp.asarray(group.labels), bins=bins
+        )
+        return figures.Calibration(
+            f"{name}: ECE {100 * ece:.2f} %",
+            np.asarray(found.confidence),
+            np.asarray(found.accuracy),
+            np.asarray(found.counts).astype(np.int64),
+        )
+
+    ece = {name: numbers[name]["ece"] for name in ("posterior_predictive", "posterior_mean")}
+    return Picture(
+        "reliability",
+        figures.reliability(
+            [
+                bins_of(
+                    f"{findings.num_samples} samples", group.predictive, ece["posterior_predictive"]
+                ),
+                bins_of("posterior mean", group.at_mean, ece["posterior_mean"]),
+            ]
+        ),
+        "Reliability diagram, and histogram of confidences",
+        "Left: how often predictions of a confidence are right. On the diagonal they are as good "
+        "as they claim, below it the network is too sure of itself. Bars are 95 % intervals; "
+        "hollow points are bins of fewer than 20 predictions. Right: how many predictions claim "
+        "that confidence, on a logarithmic scale.",
+    )
+
+
+def _risk_coverage(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Picture:
+    group = findings.held_out
+    shown = {
+        "predictive_entropy": "predictive entropy",
+        "mutual_information": "mutual information",
+        "posterior_mean_entropy": "posterior mean: entropy",
+    }
+    curves = {}
+    for key, name in shown.items():
+        of = "posterior_mean" if key.startswith("posterior_mean") else "posterior_predictive"
+        curve = selective.risk_coverage(mistakes(group, key), uncertainties(group)[key])
+        label = f"{name}: AURC {100 * numbers[of]['aurc'][key]:.3g} %"
+        curves[label] = np.asarray(curve.coverage), np.asarray(curve.risk)
+    wrong = np.sort(mistakes(group, "predictive_entropy"))
+    best = selective.risk_coverage(wrong, np.arange(len(wrong), dtype=np.float32))
+    return Picture(
+        "risk_coverage",
+        figures.risk_coverage(curves, best=(np.asarray(best.coverage), np.asarray(best.risk))),
+        "Error rate over the share of images that is decided",
+        "If the least certain images are left to somebody else, how often is the network wrong on "
+        "the others? The lower the better; AURC is the area under a curve. The axis begins where "
+        "mistakes do.",
+    )
+
+
+def _uncertainty(findings: ClassifierFindings) -> Picture:
+    group = findings.held_out
+    wrong = mistakes(group, "predictive_entropy")
+
+    def by_group(score: str) -> dict[str, np.ndarray]:
+        own = getattr(group.predictive, score)
+        if not findings.others:
+            return {f"{group.name}, right": own[~wrong], f"{group.name}, wrong": own[wrong]}
+        return {group.name: own} | {o.name: getattr(o.predictive, score) for o in findings.others}
+
+    names = ("predictive_entropy", "mutual_information")
+    compared = "the other data sets are" if findings.others else "wrongly classified images are"
+    return Picture(
+        "uncertainty",
+        figures.uncertainty({name.replace("_", " "): by_group(name) for name in names}),
+        "Histograms of predictive entropy and mutual information",
+        "Share of the images over their uncertainty, on a logarithmic scale; in brackets the "
+        f"number of images. The network tells what it does not know where {compared} to the right. "
+        "Mutual information is the epistemic part of the predictive entropy: the disagreement of "
+        f"the {findings.num_samples} weight samples.",
+    )
+
+
+def _row(
+    findings: ClassifierFindings, group: Group, title: str, order: Int[np.ndarray, " n"]
+) -> figures.Row:
+    chosen = order[:PER_ROW]
+    p = group.predictive.probabilities[chosen]
+    predicted = p.argmax(axis=-1)
+    wrong = (
+        np.zeros(len(chosen), bool) if group.labels is None else predicted != group.labels[chosen]
+    )
+    return figures.Row(
+        title,
+        group.images[chosen],
+        [findings.class_names[c] for c in predicted],
+        p.max(axis=-1),
+        [group.label_names[i] for i in chosen],
+        [bool(w) for w in wrong],
+    )
+
+
+def _first(values: np.ndarray) -> Int[np.ndarray, " n"]:
+    return np.argsort(values, kind="stable")
+
+
+_FRAMES = "Below each image: the predicted class and its probability, and what it is."
+
+
+def _own_images(findings: ClassifierFindings) -> Picture:
+    group = findings.held_out
+    said = group.predictive
+    rows = {
+        "Most certain: lowest predictive entropy": _first(said.predictive_entropy),
+        "Ambiguous: highest expected entropy (aleatoric)": _first(-said.expected_entropy),
+        "Unfamiliar: highest mutual information (epistemic)": _first(-said.mutual_information),
+    }
+    return Picture(
+        "images",
+        figures.gallery([_row(findings, group, *row) for row in rows.items()]),
+        f"The most and the least certain images of {group.name}",
+        f"{_FRAMES} Thick frames mark mistakes. Of ambiguous images the weight samples agree that "
+        "they could be several things; of unfamiliar ones they disagree about what it is.",
+    )
+
+
+def _other_images(findings: ClassifierFindings, other: Group) -> Picture:
+    said = other.predictive
+    rows: Sequence[tuple[str, np.ndarray]] = [
+        (
+            f"{other.name}: taken for known, lowest predictive entropy",
+            _first(said.predictive_entropy),
+        ),
+        (
+            f"{other.name}: most unfamiliar, highest mutual information",
+            _first(-said.mutual_information),
+        ),
+    ]
+    return Picture(
+        f"images_{other.name}",
+        figures.gallery([_row(findings, other, *row) for row in rows]),
+        f"The most and the least certain images of {other.name}",
+        f"{_FRAMES} No answer is right here, so the network should be sure of none.",
+    )
+
+
+def _rotation(findings: ClassifierFindings) -> Picture:
+    turned = findings.rotation
+    assert turned is not None
+    return Picture(
+        "rotation",
+        figures.rotation(
+            turned.angles,
+            turned.images,
+            turned.predictive.probabilities,
+            turned.predictive.expected_entropy,
+            turned.predictive.mutual_information,
+            class_names=findings.class_names,
+            title=f"An image of class {turned.label_name}, turned counter-clockwise",
+            num_samples=turned.predictive.num_samples,
+        ),
+        f"Class probabilities and uncertainty of an image of class {turned.label_name} as it turns",
+        "Where the network has never seen such images its weight samples should disagree: the "
+        "hatched part, mutual information, is what it knows that it does not know. The image is "
+        "the first of its class that is recognised upright.",
+    )

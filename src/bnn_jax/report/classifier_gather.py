@@ -1,0 +1,146 @@
+"""From a finished classifier to arrays: all that its report shows, computed once.
+
+Predictions are those of the posterior predictive, and beside them those of one network with the
+weights at the posterior mean: what a deterministic network would have said.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from bnn_jax import gaussian
+from bnn_jax.experiment import Run, evaluated
+from bnn_jax.predict import Classification
+from bnn_jax.report import other_images
+from bnn_jax.report.findings import ClassifierFindings, Group, Rotation
+from bnn_jax.report.saved import epochs_of, weights_of
+from bnn_jax.report.turned import turned
+from bnn_jax.run_folder import RunFolder
+
+ANGLES = np.arange(0.0, 181.0, 5.0)
+ROTATION_SAMPLES = 200
+ROTATED_CLASS = 1
+
+
+def gather_classifier(
+    folder: Path, run: Run, ood: Sequence[other_images.Source] = ()
+) -> ClassifierFindings:
+    """Predict for the held-out examples, the other data sets and a turned image.
+
+    Args:
+        folder: the run folder, for the metrics of its training.
+        run: the run that `experiment.load` made of it.
+        ood: data sets to look at beside its own. All are loaded before anything is predicted.
+
+    Raises:
+        DataError, RunError: a data set cannot be had, or not in the shape of the run's images.
+    """
+    config = run.config
+    images, labels = (np.asarray(a) for a in run.images.held_out)
+    _, height, width, channels = images.shape
+    sets = [
+        other_images.load(
+            source,
+            run.images.settings.data_dir,
+            shape=(height, width, channels),
+            most=len(images),
+        )
+        for source in ood
+    ]
+    class_names = run.images.label_names
+    posterior = evaluated(run.state)
+    run_folder = RunFolder(folder)
+    twin = run_folder.restore_twin(gaussian.mean(posterior))
+    held_out = _group(
+        run,
+        posterior,
+        twin,
+        config.data.name,
+        images,
+        labels,
+        [class_names[label] for label in labels],
+    )
+    others = [
+        _group(
+            run,
+            posterior,
+            twin,
+            found.name,
+            found.images,
+            None,
+            [found.label_names[label] for label in found.labels],
+            found.changes,
+        )
+        for found in sets
+    ]
+    return ClassifierFindings(
+        run=run_folder.path.name,
+        data=config.data.name,
+        settings=config.model_dump(mode="json"),
+        evaluated_on=run.images.held_out_name,
+        num_samples=held_out.predictive.num_samples,
+        held_out=held_out,
+        others=others,
+        class_names=class_names,
+        rotation=_rotation(run, posterior, held_out),
+        weights=weights_of(posterior),
+        epochs=epochs_of(run_folder),
+        summary=run_folder.read_summary(),
+    )
+
+
+def _predict(
+    run: Run, posterior: PyTree, images: np.ndarray, labels: Any, num_samples: int | None
+) -> Classification:
+    """With this many weight samples; None for weights without Gaussians."""
+    settings = run.config.evaluation
+    options = {}
+    if num_samples is not None:
+        options = {
+            "num_samples": num_samples,
+            "antithetic": settings.antithetic and num_samples % 2 == 0,
+        }
+    predicted: Classification = run.predict(posterior, images, labels, **options)
+    return predicted
+
+
+def _group(
+    run: Run,
+    posterior: PyTree,
+    twin: PyTree | None,
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    label_names: Sequence[str],
+    changes: str = "",
+) -> Group:
+    count = run.config.evaluation.num_samples
+    return Group(
+        name=name,
+        images=images,
+        labels=labels,
+        label_names=label_names,
+        predictive=_predict(run, posterior, images, labels, count),
+        at_mean=_predict(run, gaussian.mean(posterior), images, labels, None),
+        twin=None if twin is None else _predict(run, twin, images, labels, None),
+        changes=changes,
+    )
+
+
+def _rotation(run: Run, posterior: PyTree, held_out: Group) -> Rotation | None:
+    """The first image of the rotated class that is recognised upright."""
+    assert held_out.labels is not None
+    predicted = held_out.predictive.probabilities.argmax(axis=-1)
+    chosen = np.flatnonzero((held_out.labels == ROTATED_CLASS) & (predicted == ROTATED_CLASS))
+    if not len(chosen):
+        return None
+    images = turned(held_out.images[chosen[0]], ANGLES)
+    return Rotation(
+        angles=ANGLES,
+        images=images,
+        predictive=_predict(run, posterior, images, None, ROTATION_SAMPLES),
+        label_name=held_out.label_names[chosen[0]],
+    )

@@ -1,0 +1,135 @@
+"""The numbers of a classifier's report, as they are written to metrics.json.
+
+What comes from weight samples stands beside the number of samples it comes from; what belongs to
+the posterior mean is one network's, and stands beside a 1.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from bnn_jax.predict import Classification
+from bnn_jax.report.findings import ClassifierFindings, Group
+from bnn_jax.report.posterior_scores import posterior_scores
+from bnn_jax.toolbox import calibration, metrics, out_of_distribution, selective
+
+Scores = Float[np.ndarray, " examples"]
+
+NAMES = {
+    "predictive_entropy": "predictive entropy",
+    "mutual_information": "mutual information",
+    "max_probability": "1 - largest probability",
+    "posterior_mean_entropy": "posterior mean: entropy",
+    "posterior_mean_max_probability": "posterior mean: 1 - largest probability",
+    "twin_entropy": "deterministic twin: entropy",
+    "twin_max_probability": "deterministic twin: 1 - largest probability",
+}
+
+
+def uncertainties(group: Group) -> dict[str, Scores]:
+    """Scores of each image, higher where the network is less sure; `NAMES` has their words."""
+    scores = {
+        "predictive_entropy": group.predictive.predictive_entropy,
+        "mutual_information": group.predictive.mutual_information,
+        "max_probability": 1.0 - group.predictive.probabilities.max(axis=-1),
+    }
+    for name, single in (("posterior_mean", group.at_mean), ("twin", group.twin)):
+        if single is not None:
+            scores[f"{name}_entropy"] = single.predictive_entropy
+            scores[f"{name}_max_probability"] = 1.0 - single.probabilities.max(axis=-1)
+    return scores
+
+
+def predictor(group: Group, uncertainty: str) -> Classification:
+    """What an uncertainty is of: the predictive, the posterior mean, or the twin."""
+    if uncertainty.startswith("posterior_mean"):
+        return group.at_mean
+    if uncertainty.startswith("twin"):
+        assert group.twin is not None
+        return group.twin
+    return group.predictive
+
+
+def mistakes(group: Group, uncertainty: str) -> Bool[np.ndarray, " examples"]:
+    """Which images the predictor that an uncertainty belongs to takes for another class."""
+    assert group.labels is not None
+    return predictor(group, uncertainty).probabilities.argmax(axis=-1) != group.labels
+
+
+def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, Any]:
+    """All numbers of a report.
+
+    Args:
+        findings: of a classifier.
+        bins: of the calibration errors.
+    """
+    held_out, summary = findings.held_out, findings.summary
+    return {
+        "run": findings.run,
+        "data": findings.data,
+        "evaluated_on": findings.evaluated_on,
+        "num_held_out": len(held_out),
+        "ece_bins": bins,
+        "posterior_predictive": _quality(held_out, held_out.predictive, bins)
+        | {"aurc": _aurc(held_out, held_out.predictive)}
+        | {
+            f"mean_{name}": float(np.mean(getattr(held_out.predictive, name)))
+            for name in ("predictive_entropy", "expected_entropy", "mutual_information")
+        },
+        "posterior_mean": _quality(held_out, held_out.at_mean, bins)
+        | {"aurc": _aurc(held_out, held_out.at_mean)},
+        "deterministic_twin": _twin(held_out, bins) or summary.get("deterministic"),
+        "out_of_distribution": {
+            other.name: _detection(held_out, other) for other in findings.others
+        },
+        "posterior": posterior_scores(findings),
+    }
+
+
+def _quality(group: Group, predicted: Classification, bins: int) -> dict[str, Any]:
+    p, labels = jnp.asarray(predicted.probabilities), jnp.asarray(group.labels)
+    return {
+        "num_samples": predicted.num_samples,
+        "accuracy": float(metrics.accuracy(p, labels)),
+        "nll": float(metrics.nll(p, labels)),
+        "brier": float(metrics.brier(p, labels)),
+        "ece": float(calibration.ece(p, labels, bins=bins)),
+        "adaptive_ece": float(calibration.adaptive_ece(p, labels, bins=bins)),
+        "classwise_ece": float(calibration.classwise_ece(p, labels, bins=bins)),
+    }
+
+
+def _twin(group: Group, bins: int) -> dict[str, Any] | None:
+    if group.twin is None:
+        return None
+    return _quality(group, group.twin, bins) | {"aurc": _aurc(group, group.twin)}
+
+
+def _aurc(group: Group, of: Classification) -> dict[str, float]:
+    return {
+        name: float(selective.aurc(mistakes(group, name), values))
+        for name, values in uncertainties(group).items()
+        if predictor(group, name) is of
+    }
+
+
+def _detection(own: Group, other: Group) -> dict[str, Any]:
+    is_out = np.concatenate([np.zeros(len(own), bool), np.ones(len(other), bool)])
+    detected = {}
+    theirs = uncertainties(other)
+    for name, ours in uncertainties(own).items():
+        values = np.concatenate([ours, theirs[name]])
+        detected[name] = {
+            "num_samples": predictor(own, name).num_samples,
+            "auroc": float(out_of_distribution.auroc(values, is_out)),
+            "aupr": float(out_of_distribution.aupr(values, is_out)),
+            "fpr_at_95_tpr": float(out_of_distribution.fpr_at_tpr(values, is_out, tpr=0.95)),
+        }
+    return {
+        "num_images": len(other),
+        "share_of_all": len(other) / len(is_out),
+        "changes": other.changes,
+        **detected,
+    }

@@ -1,0 +1,65 @@
+"""Histograms of uncertainty, for images like those of training and for others.
+
+A network that knows what it does not know is certain on the first and uncertain on the others: the
+histograms part. Shares are drawn on a logarithmic axis, for most images of a test set lie in the
+first bin, and what matters is the tail.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bnn_jax.report import style
+from bnn_jax.report.figures.axes import legend, log_y
+
+BINS = 30
+
+
+@style.styled
+def uncertainty(
+    scores: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]], *, unit: str = "nats"
+) -> Figure:
+    """One panel per score, one outline per group of images.
+
+    Args:
+        scores: {score, such as "mutual information": {group of images: a value per image}}.
+            The groups are the same for all scores; the first is filled.
+        unit: of the scores.
+    """
+    figure = Figure(figsize=(style.PAGE_WIDTH, 3.3), layout="constrained")
+    panels: Sequence[Axes] = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    for axes, (name, groups) in zip(panels, scores.items(), strict=True):
+        _panel(axes, groups)
+        axes.set_title(name[:1].upper() + name[1:])
+        axes.set_xlabel(f"{name}, {unit}")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    panels[0].set_ylabel("share of the images, % per bin")
+    fewest = max(len(values) for groups in scores.values() for values in groups.values())
+    panels[0].set_ylim(50.0 / max(fewest, 1), 150.0)
+    log_y(panels[0])
+    legend(figure, panels[0], columns=3)
+    return figure
+
+
+def _panel(axes: Axes, groups: Mapping[str, np.ndarray]) -> None:
+    largest = max((float(np.max(v)) for v in groups.values() if len(v)), default=0.0)
+    edges = np.linspace(0.0, largest if largest > 0.0 else 1.0, BINS + 1)
+    for i, (group, values) in enumerate(groups.items()):
+        shares = 100.0 * np.histogram(values, edges)[0] / max(len(values), 1)
+        line = style.line(i)
+        axes.stairs(
+            shares,
+            edges,
+            baseline=None if i else 1e-9,
+            fill=i == 0,
+            facecolor="#CFE3F1" if i == 0 else "none",
+            edgecolor=line.color,
+            linestyle=line.linestyle,
+            linewidth=1.5,
+            label=style.safe(f"{group} ({len(values):,})"),
+        )
+    axes.set_xlim(0.0, edges[-1])

@@ -1,0 +1,111 @@
+"""From a finished regression run to arrays: all that its report shows."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from bnn_jax import gaussian
+from bnn_jax.predict import Regression
+from bnn_jax.report.findings import RegressionFindings
+from bnn_jax.report.saved import epochs_of, weights_of
+from bnn_jax.run_folder import RunFolder
+from bnn_jax.toolbox.intervals import LEVELS
+
+LINE_POINTS = 400
+MARGIN = 0.3  # of the inputs' range, to either side: what the network says where it has no data
+
+Inputs = Float[np.ndarray, "examples inputs"]
+Targets = Float[np.ndarray, " examples"]
+# (posterior, inputs, targets or None, levels) -> the predictive in the targets' own unit
+Predictor = Callable[[PyTree, Inputs, Targets | None, tuple[float, ...]], Regression]
+
+
+def gather_regression(
+    folder: Path,
+    predictor: Predictor,
+    posterior: PyTree,
+    *,
+    train: tuple[Inputs, Targets],
+    held_out: tuple[Inputs, Targets],
+    data: str,
+    evaluated_on: str,
+    settings: Mapping[str, Any],
+    places: Float[np.ndarray, " points"] | None = None,
+    true_mean: Callable[[np.ndarray], np.ndarray] | None = None,
+    input_name: str = "input",
+    target_name: str = "target",
+) -> RegressionFindings:
+    """Predict for the held-out examples, and along a line if there is one input.
+
+    Args:
+        folder: the run folder, for the metrics of its training.
+        predictor: predicts with a posterior, or with the weights at their mean.
+        posterior: of the run.
+        train, held_out: inputs and targets in their own units.
+        data: name of the data set.
+        evaluated_on: "test" or "validation".
+        settings: the resolved config, as plain values.
+        places: where to draw the function of one input; None for the range of the data and some
+            more to either side.
+        true_mean: inputs (points,) -> mean of the targets there, where it is known.
+        input_name, target_name: name and unit.
+    """
+    inputs, targets = held_out
+    run_folder = RunFolder(folder)
+    predictive = _one_number(predictor(posterior, inputs, targets, LEVELS))
+    line = None
+    if inputs.shape[1] == 1:
+        if places is None:
+            places = _line(np.concatenate([train[0], inputs])[:, 0])
+        line = places, _one_number(predictor(posterior, places[:, None], None, ()))
+    return RegressionFindings(
+        run=run_folder.path.name,
+        data=data,
+        evaluated_on=evaluated_on,
+        num_samples=predictive.num_samples,
+        settings=settings,
+        weights=weights_of(posterior),
+        epochs=epochs_of(run_folder),
+        summary=run_folder.read_summary(),
+        targets=targets,
+        predictive=predictive,
+        at_mean=_one_number(predictor(gaussian.mean(posterior), inputs, targets, LEVELS)),
+        train_targets=train[1],
+        train_inputs=train[0][:, 0] if line else None,
+        line=line,
+        true_mean=true_mean(line[0]) if line and true_mean else None,
+        input_name=input_name,
+        target_name=target_name,
+    )
+
+
+def _line(seen: np.ndarray) -> np.ndarray:
+    low, high = float(seen.min()), float(seen.max())
+    margin = MARGIN * ((high - low) or 1.0)
+    return np.linspace(low - margin, high + margin, LINE_POINTS, dtype=np.float32)
+
+
+def _one_number(predicted: Regression) -> Regression:
+    """With arrays of shape (examples,), where outputs of size 1 may follow.
+
+    Raises:
+        ValueError: the network predicts several numbers.
+    """
+    count = len(predicted.mean)
+    if predicted.mean.size != count:
+        raise ValueError(
+            f"A regression report shows one number per example, and the network predicts "
+            f"{predicted.mean.size // count}: report them one by one."
+        )
+    return Regression(
+        mean=predicted.mean.reshape(count),
+        aleatoric_variance=predicted.aleatoric_variance.reshape(count),
+        epistemic_variance=predicted.epistemic_variance.reshape(count),
+        quantiles={level: q.reshape(count) for level, q in predicted.quantiles.items()},
+        log_prob=predicted.log_prob,
+        samples=None,
+        num_samples=predicted.num_samples,
+    )

@@ -1,0 +1,59 @@
+"""The numbers of a regression's report, as they are written to metrics.json.
+
+What comes from weight samples stands beside the number of samples it comes from; what belongs to
+the posterior mean is one network's, and stands beside a 1.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bnn_jax.predict import Regression
+from bnn_jax.report.findings import RegressionFindings
+from bnn_jax.report.posterior_scores import posterior_scores
+from bnn_jax.toolbox import intervals, regression
+
+INTERVALS = tuple(i / 10 for i in range(1, 10))
+
+
+def regression_scores(findings: RegressionFindings) -> dict[str, Any]:
+    """All numbers of a report, in the unit of the target where they have one."""
+    return {
+        "run": findings.run,
+        "data": findings.data,
+        "evaluated_on": findings.evaluated_on,
+        "num_held_out": len(findings.targets),
+        "posterior_predictive": _quality(findings.predictive, findings.targets),
+        "posterior_mean": _quality(findings.at_mean, findings.targets),
+        "deterministic_twin": findings.summary.get("deterministic"),
+        "posterior": posterior_scores(findings),
+    }
+
+
+def covered(
+    predicted: Regression, targets: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " levels"]:
+    """Share of the targets in the central interval of each probability of `INTERVALS`."""
+    return np.asarray(
+        [float(intervals.coverage(*predicted.interval(level), targets)) for level in INTERVALS]
+    )
+
+
+def _quality(predicted: Regression, targets: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    low, high = predicted.interval(0.9)
+    frequencies = np.asarray([np.mean(targets <= q) for q in predicted.quantiles.values()])
+    assert predicted.log_prob is not None
+    return {
+        "num_samples": predicted.num_samples,
+        "rmse": float(regression.rmse(predicted.mean, targets)),
+        "nll": -float(np.mean(predicted.log_prob)),
+        "crps_of_gaussian": float(regression.crps_gaussian(predicted.mean, predicted.std, targets)),
+        "coverage_of_90_percent": float(intervals.coverage(low, high, targets)),
+        "width_of_90_percent": float(intervals.mean_width(low, high)),
+        "quantile_calibration_error": float(
+            np.mean(np.abs(frequencies - np.asarray(list(predicted.quantiles))))
+        ),
+        "aleatoric_std": float(np.sqrt(np.mean(predicted.aleatoric_variance))),
+        "epistemic_std": float(np.sqrt(np.mean(predicted.epistemic_variance))),
+    }

@@ -1,0 +1,148 @@
+"""The tables of a report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bnn_jax.report.classifier_scores import NAMES
+from bnn_jax.report.page import Table
+
+_Forms = Mapping[str, tuple[str, float, str]]  # key: name, factor, format
+_QUALITY: _Forms = {
+    "accuracy": ("accuracy, %", 100.0, ".2f"),
+    "nll": ("negative log likelihood, nats", 1.0, ".4f"),
+    "brier": ("Brier score, 0 to 2", 1.0, ".4f"),
+    "ece": ("expected calibration error, %", 100.0, ".2f"),
+    "adaptive_ece": ("the same, bins of equal mass, %", 100.0, ".2f"),
+    "classwise_ece": ("class-wise calibration error, %", 100.0, ".3f"),
+}
+_REGRESSION: _Forms = {
+    "rmse": ("root mean squared error", 1.0, ".4g"),
+    "nll": ("negative log likelihood, nats", 1.0, ".4f"),
+    "crps_of_gaussian": ("CRPS of a Gaussian of the same mean and std", 1.0, ".4g"),
+    "coverage_of_90_percent": ("targets in their 90 % interval, %", 100.0, ".1f"),
+    "width_of_90_percent": ("mean width of 90 % intervals", 1.0, ".4g"),
+    "quantile_calibration_error": ("calibration error of quantiles, %", 100.0, ".2f"),
+    "aleatoric_std": ("root mean aleatoric variance", 1.0, ".4g"),
+    "epistemic_std": ("root mean epistemic variance", 1.0, ".4g"),
+}
+_LAYERS_SHOWN = 60
+
+
+def quality_table(numbers: Mapping[str, Any]) -> Table:
+    """A classifier's predictive, posterior mean and deterministic twin side by side."""
+    columns = _predictors(numbers)
+    rows = _rows(columns, _QUALITY)
+    by_entropy = ("predictive_entropy", "posterior_mean_entropy", "twin_entropy")
+    aurc = [
+        column.get("aurc", {}).get(name)
+        for column, name in zip(columns.values(), by_entropy, strict=False)
+    ]
+    rows.append(["AURC by entropy, %", *(_number(value, 100.0, ".3g") for value in aurc)])
+    return Table(
+        "Higher is better for accuracy, lower for all others. "
+        + _who(numbers)
+        + f" Calibration errors have {numbers['ece_bins']} bins.",
+        ["", *columns],
+        rows,
+    )
+
+
+def regression_table(numbers: Mapping[str, Any]) -> Table:
+    """A regression's predictive, posterior mean and deterministic twin side by side."""
+    columns = _predictors(numbers)
+    return Table(
+        "Lower is better for errors, likelihood and CRPS; intervals are better the narrower they "
+        "are while they hold what they promise. All but the percentages and nats are in the "
+        "target's own unit. " + _who(numbers),
+        ["", *columns],
+        _rows(columns, _REGRESSION),
+    )
+
+
+def _predictors(numbers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    predictive = numbers["posterior_predictive"]
+    columns = {
+        f"{predictive['num_samples']} samples": predictive,
+        "posterior mean": numbers["posterior_mean"],
+    }
+    twin = numbers["deterministic_twin"]
+    return columns | ({"deterministic twin": twin} if twin else {})
+
+
+def _rows(columns: Mapping[str, Mapping[str, Any]], forms: _Forms) -> list[list[str]]:
+    return [
+        [name, *(_number(column.get(key), factor, form) for column in columns.values())]
+        for key, (name, factor, form) in forms.items()
+    ]
+
+
+def _who(numbers: Mapping[str, Any]) -> str:
+    twin = numbers["deterministic_twin"]
+    return "The posterior mean is one network with the weights at their mean" + (
+        "; the twin is the same network trained with ordinary weights." if twin else "."
+    )
+
+
+def detection_table(numbers: Mapping[str, Any]) -> Table:
+    """How well each score tells each other data set from the run's own."""
+    rows = []
+    sets = numbers["out_of_distribution"]
+    for name, found in sets.items():
+        for key, words in NAMES.items():
+            if key not in found:
+                continue
+            score = found[key]
+            rows.append(
+                [
+                    name,
+                    words,
+                    str(score["num_samples"]),
+                    _number(score["auroc"], 1.0, ".4f"),
+                    _number(score["aupr"], 1.0, ".4f"),
+                    _number(score["fpr_at_95_tpr"], 100.0, ".1f"),
+                ]
+            )
+    told = "; ".join(
+        f"{name}: {found['num_images']:,} images"
+        + (f", {found['changes']}" if found["changes"] else "")
+        + f", chance AUPR {found['share_of_all']:.2f}"
+        for name, found in sets.items()
+    )
+    return Table(
+        f"Is an image one of {numbers['data']} or not? AUROC and AUPR: higher is better, with the "
+        "other set as the positive class; chance AUROC is 0.5. False alarms: share of the own "
+        f"images that are flagged when 95 % of the others are. {told}.",
+        ["other set", "score", "samples", "AUROC", "AUPR", "false alarms, %"],
+        rows,
+    )
+
+
+def layer_table(numbers: Mapping[str, Any]) -> Table:
+    """Posterior statistics of each random weight array."""
+    posterior = numbers["posterior"]
+    layers = posterior["layers"]
+    rows = [
+        [
+            path,
+            f"{layer['size']:,}",
+            _number(layer["rms_mean"], 1.0, ".3g"),
+            _number(layer["std_median"], 1.0, ".3g"),
+            _number(layer["signal_to_noise_median"], 1.0, ".3g"),
+            _number(layer["signal_to_noise_share_below_1"], 100.0, ".1f"),
+        ]
+        for path, layer in list(layers.items())[:_LAYERS_SHOWN]
+    ]
+    kl = posterior["kl"]
+    left_out = len(layers) - len(rows)
+    return Table(
+        f"{posterior['num_random_weights']:,} random weights"
+        + ("" if kl is None else f", KL(posterior || prior) {kl:,.0f} nats")
+        + ". Signal to noise is |mean| / std of a weight."
+        + (f" {left_out} more arrays are in metrics.json." if left_out else ""),
+        ["weights", "number", "rms of means", "median std", "median |mean| / std", "below 1, %"],
+        rows,
+    )
+
+
+def _number(value: float | None, factor: float, form: str) -> str:
+    return "-" if value is None else format(factor * value, form)
