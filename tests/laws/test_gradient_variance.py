@@ -201,7 +201,7 @@ def test_local_reparam_has_the_smaller_variance_on_mnist(shared: Path, tmp_path:
 
 @pytest.mark.slow
 def test_variational_dropout_gains_less_in_the_bottom_layer(shared: Path, tmp_path: Path) -> None:
-    """With the paper's own posterior, std = sqrt(alpha) |mean|: 2.5 at the top, not at the bottom.
+    """The paper's posterior, std = sqrt(alpha) |mean|, at fixed rates: 2.5 at the top only.
 
     At the pixels alpha is 0.25 and most of the variance is that of the data, which no estimator
     lowers.

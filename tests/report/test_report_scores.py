@@ -61,6 +61,20 @@ def test_quality_is_each_predictors_own() -> None:
             assert area == pytest.approx(risk.mean(), abs=1e-5), score
 
 
+def test_conformal_sets_hold_the_labels() -> None:
+    """Labels drawn from the probabilities themselves, so scores of both halves are alike."""
+    findings = classifier(n=4000)
+    own = findings.held_out
+    rng = np.random.default_rng(0)
+    labels = (own.predictive.probabilities.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    own = dataclasses.replace(own, labels=labels.clip(0, 3).astype(np.int32))
+    numbers = classifier_scores(dataclasses.replace(findings, held_out=own), bins=15)
+    sets = numbers["posterior_predictive"]["conformal_sets_of_95_percent"]
+    # 5 standard errors of a coverage with 2000 images to calibrate and 2000 to test.
+    assert abs(sets["coverage"] - 0.95) < 5 * np.sqrt(2 * 0.0475 / 2000)
+    assert 1.0 < sets["mean_size"] < 4.0
+
+
 def test_weights_are_counted_below_and_above_the_noise() -> None:
     findings = classifier()
     posterior = classifier_scores(findings, bins=15)["posterior"]

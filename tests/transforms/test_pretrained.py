@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from bnn_jax import data, predict, priors, to_bnn, train
+from bnn_jax.likelihoods import Categorical
 from bnn_jax.models import LeNet5, banded_conv
 from bnn_jax.toolbox import metrics
 
@@ -56,10 +57,10 @@ def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
             variables, opt_state = plain_step(variables, opt_state, rows)
 
     def score(logits_fn: Callable[[Any, Any], Any], num_samples: int) -> tuple[float, float]:
-        found = predict.mean_probabilities(
-            jax.random.key(1), jax.jit(logits_fn), x_test, num_samples=num_samples, batch_size=1000
+        found = predict.predict(
+            jax.random.key(1), jax.jit(logits_fn), x_test, num_samples, likelihood=Categorical()
         )
-        probabilities = jnp.asarray(found)
+        probabilities = jnp.asarray(found.probabilities)
         accuracy = float(metrics.accuracy(probabilities, y_test))
         return accuracy, float(metrics.nll(probabilities, y_test))
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from bnn_jax.predict import Classification
 from bnn_jax.report.findings import ClassifierFindings, Group
 from bnn_jax.report.posterior_scores import posterior_scores
-from bnn_jax.toolbox import calibration, metrics, out_of_distribution, selective
+from bnn_jax.toolbox import calibration, conformal, metrics, out_of_distribution, selective
 
 Scores = Float[np.ndarray, " examples"]
 
@@ -98,7 +98,23 @@ def _quality(group: Group, predicted: Classification, bins: int) -> dict[str, An
         "ece": float(calibration.ece(p, labels, bins=bins)),
         "adaptive_ece": float(calibration.adaptive_ece(p, labels, bins=bins)),
         "classwise_ece": float(calibration.classwise_ece(p, labels, bins=bins)),
+        "conformal_sets_of_95_percent": _conformal_sets(p, labels),
     }
+
+
+def _conformal_sets(
+    p: Float[Array, "examples classes"], labels: Int[Array, " examples"]
+) -> dict[str, float]:
+    """Coverage and size of the smallest sets; each half has its threshold from the other."""
+    scores = conformal.lac_scores(p)
+    own = conformal.of_labels(scores, labels)
+    coverage, size = [], []
+    for first in (0, 1):
+        threshold = conformal.threshold(own[first::2], alpha=0.05)
+        sets = conformal.prediction_sets(scores[1 - first :: 2], threshold)
+        coverage.append(float(conformal.set_coverage(sets, labels[1 - first :: 2])))
+        size.append(float(conformal.mean_set_size(sets)))
+    return {"coverage": float(np.mean(coverage)), "mean_size": float(np.mean(size))}
 
 
 def _twin(group: Group, bins: int) -> dict[str, Any] | None:

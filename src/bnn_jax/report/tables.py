@@ -38,10 +38,17 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
         for column, name in zip(columns.values(), by_entropy, strict=False)
     ]
     rows.append(["AURC by entropy, %", *(_number(value, 100.0, ".3g") for value in aurc)])
+    sets = [column.get("conformal_sets_of_95_percent", {}) for column in columns.values()]
+    for name, key, factor, form in (
+        ("labels in their conformal set of 95 %, %", "coverage", 100.0, ".1f"),
+        ("mean number of classes in it", "mean_size", 1.0, ".3g"),
+    ):
+        rows.append([name, *(_number(found.get(key), factor, form) for found in sets)])
     return Table(
-        "Higher is better for accuracy, lower for all others. "
+        "Higher is better for accuracy, nearer to 95 for conformal sets, lower for all others. "
         + _who(numbers)
-        + f" Calibration errors have {numbers['ece_bins']} bins.",
+        + f" Calibration errors have {numbers['ece_bins']} bins. Each half of the images has the "
+        "threshold of its conformal sets from the other half.",
         ["", *columns],
         rows,
     )
