@@ -208,6 +208,7 @@ def test_validation_examples_are_held_out_of_training(tmp_path: Path) -> None:
             "posterior={mean_init: normal}",
         ],
         ["objective.kl_schedule={name: cyclical, cycles: 2}", "optimizer.warmup_epochs=1"],
+        ["training.generator=hash"],
     ],
     ids=lambda overrides: overrides[0][:40],
 )
@@ -255,6 +256,16 @@ def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -
     assert ("noise_correlation" in summary["inside"]) == (name == "heteroscedastic_curve")
     assert all(line["rmse"] > 0.0 for line in metrics_of(config))
     assert experiment.evaluate(tmp_path / "run") == summary
+
+
+def test_the_generator_of_the_noise_is_the_configs(tmp_path: Path) -> None:
+    short = ["training.epochs=1", "evaluation={num_samples: 4, deterministic_twin: false}"]
+    nll = {}
+    for name in ("threefry", "hash", "null"):
+        config = small(tmp_path / name, f"training.generator={name}", *short)
+        nll[name] = experiment.train(config)["nll"]
+        assert experiment.evaluate(tmp_path / name)["nll"] == nll[name]
+    assert nll["threefry"] != nll["hash"]
 
 
 @pytest.mark.parametrize("count", ["3", "4"])

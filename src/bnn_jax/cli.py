@@ -78,6 +78,59 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
         _print_summary(summary | {"report": str(folder / "report" / "index.html")})
 
 
+@cli.command(short_help="Time Bayesian training and prediction against the plain networks.")
+@click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
+@click.option("--kind", "kinds", multiple=True, help="train or predict; by default both.")
+@click.option("--precision", default="float32", show_default=True, help="float32 or bfloat16.")
+@click.option("--rounds", default=30, show_default=True, help="Timed rounds, each case once.")
+@click.option("--samples", default=32, show_default=True, help="Weight samples of a prediction.")
+@click.option(
+    "--kl-every", default=10, show_default=True, help="Steps from a KL value to the next."
+)
+@click.option("--generator", help="Of the noise: threefry, hash, rbg or jax.")
+@click.option("--output", type=click.Path(path_type=Path), help="Add a JSON line for each case.")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The JSON lines of another run, to show ratios to its times.",
+)
+def benchmark(
+    workloads: tuple[str, ...],
+    kinds: tuple[str, ...],
+    precision: str,
+    rounds: int,
+    samples: int,
+    kl_every: int,
+    generator: str | None,
+    output: Path | None,
+    compare: Path | None,
+) -> None:
+    """Time one training step and one prediction of WORKLOADs, in turns with the plain networks.
+
+    WORKLOADs are W1 and W2, dense networks; W3, LeNet-5; W4, a ResNet-20; W5, a transformer; by
+    default all. The ratio of a step with 4 samples is to 4 plain steps, that of a prediction to as
+    many plain passes.
+    """
+    from bnn_jax import noise
+    from bnn_jax.benchmark import run as benchmarks
+
+    try:
+        other = benchmarks.read(compare) if compare else []
+        with noise.generator(generator):
+            results = benchmarks.run(
+                workloads or benchmarks.NAMES,
+                kinds=kinds or benchmarks.KINDS,
+                precision=precision,
+                rounds=rounds,
+                samples=samples,
+                kl_every=kl_every,
+            )
+            found = benchmarks.collect(results, output)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    click.echo(benchmarks.table(found, other))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 

@@ -190,6 +190,7 @@ class Training(Section):
     epochs: Count
     batch_size: Count
     dtype: Literal["float32", "bfloat16"] = "float32"
+    generator: Literal["threefry", "hash", "rbg", "jax"] | None = None  # of noise; null: by backend
     evaluate_every: Count = 1
     checkpoint_every: Count = 1
 

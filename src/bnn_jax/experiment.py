@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from bnn_jax import assembly, gaussian, scores
+from bnn_jax import assembly, gaussian, noise, scores
 from bnn_jax import config as configs
 from bnn_jax import train as training
 from bnn_jax.assembly import named_key
@@ -44,6 +44,11 @@ def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
         RunError, DataError: the settings do not fit the data or the folder; nothing was written.
         KeyboardInterrupt: interrupted; the state was saved and can be resumed.
     """
+    with noise.generator(config.training.generator):
+        return _train(config, resume)
+
+
+def _train(config: Config, resume: bool) -> dict[str, Any]:
     if resume:
         folder = RunFolder(config.output.dir)
         folder.check_resumable(config)
@@ -157,12 +162,14 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     settings = run.config.evaluation
     kl_key = jax.random.fold_in(named_key(run.config, "evaluation"), settings.num_samples)
     random = gaussian.random_leaves(posterior)
+    with noise.generator(run.config.training.generator):
+        kl = float(run.model.kl(posterior, key=kl_key))
     return {
         "status": "finished",
         "run": str(folder.path),
         **_score(run, posterior, levels=scores.LEVELS),
         **_against_the_law(run, posterior),
-        "kl": float(run.model.kl(posterior, key=kl_key)),
+        "kl": kl,
         "evaluated_on": run.examples.held_out_name,
         "num_held_out": len(run.examples.held_out[0]),
         "num_samples": settings.num_samples,

@@ -74,8 +74,7 @@ class Weight:
 
     def deviation(self) -> Array:
         """A draw's difference from the mean, std * eps."""
-        q = self.posterior
-        return q.std * noise.normal(self.key, q.shape, q.dtype)
+        return gaussian.deviation(self.key, self.posterior)
 
     def record(self, use: str) -> None:
         """Refuse a second use beside which the first would have had other noise."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
-from bnn_jax import assembly, gaussian, run_data
+from bnn_jax import assembly, gaussian, noise, run_data
 from bnn_jax import train as training
 from bnn_jax.assembly import named_key
 from bnn_jax.config import Config
@@ -79,19 +79,20 @@ class Run:
         """
         settings = self.config.evaluation
         sampled = {"num_samples": settings.num_samples, "antithetic": settings.antithetic}
-        return predict(
-            named_key(self.config, "evaluation"),
-            self.outputs,
-            inputs,
-            **{
-                "likelihood": self.likelihood,
-                "posterior": posterior,
-                "targets": targets,
-                "batch_size": settings.batch_size,
-                **(sampled if gaussian.random_leaves(posterior) else {}),
-                **options,
-            },
-        )
+        with noise.generator(self.config.training.generator):
+            return predict(
+                named_key(self.config, "evaluation"),
+                self.outputs,
+                inputs,
+                **{
+                    "likelihood": self.likelihood,
+                    "posterior": posterior,
+                    "targets": targets,
+                    "batch_size": settings.batch_size,
+                    **(sampled if gaussian.random_leaves(posterior) else {}),
+                    **options,
+                },
+            )
 
     def checkpoint(self, state: training.State, totals: Any) -> dict[str, Any]:
         """What is saved: all that training goes on from, and the prior."""

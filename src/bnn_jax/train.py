@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, objective, priors
@@ -139,6 +140,7 @@ def build_step(
     num_samples: int = 1,
     antithetic: bool = False,
     reverse_kl: bool = False,
+    kl_every: int = 1,
     average_decay: float = 0.999,
     metric_fn: Callable[[Any, Any], Mapping[str, Array]] | None = None,
 ) -> Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]:
@@ -155,6 +157,8 @@ def build_step(
         num_samples: Monte Carlo samples of the weights a step; cost grows in proportion.
         antithetic: draw them in pairs with opposite noise; num_samples must be even.
         reverse_kl: KL(prior || posterior), as MindSpore computes it.
+        kl_every: compute the value of the KL in every so many steps only, which saves time. Its
+            gradient acts in all; in the others `kl`, `kl_by_layer` and `loss` are nan.
         average_decay: decay a step of the posterior's moving average, where the state has one. It
             starts at the initial posterior, so training should last many times 1 / (1 - decay).
         metric_fn: (outputs, labels) -> {name: scalar}, reported in info.metrics.
@@ -168,8 +172,13 @@ def build_step(
         raise ValueError(
             f"num_samples has to be >= 1, and even with antithetic pairs; got {num_samples}."
         )
+    if isinstance(kl_every, bool) or not isinstance(kl_every, int) or kl_every < 1:
+        raise ValueError(f"kl_every has to be a whole number of steps >= 1, got {kl_every!r}.")
     if not 0.0 <= average_decay < 1.0:
         raise ValueError(f"average_decay needs 0 <= average_decay < 1, got {average_decay!r}.")
+
+    def divergences(posterior: PyTree, key: PRNGKey) -> dict[str, Array]:
+        return priors.kl_by_layer(posterior, prior, key=key, reverse=reverse_kl)
 
     def loss(
         posterior: PyTree, variables: PyTree, key: PRNGKey, weight: Array, batch: tuple[Any, Any]
@@ -183,10 +192,8 @@ def build_step(
         losses = [loss_fn(outputs, labels) for outputs, _ in runs]
         nll = sum(losses[1:], losses[0]) / num_samples
         # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
-        kl_key = jax.random.clone(keys[0])
-        layers = priors.kl_by_layer(posterior, prior, key=kl_key, reverse=reverse_kl)
-        values = list(layers.values()) or [jnp.zeros((), jnp.float32)]
-        kl = sum(values[1:], start=values[0])
+        layers = divergences(posterior, jax.random.clone(keys[0]))
+        kl = _sum(layers)
         total = objective.bnn_loss(nll, kl, dnn_factor=dnn, bnn_factor=weight.astype(kl.dtype))
         metrics = [metric_fn(outputs, labels) for outputs, _ in runs] if metric_fn else [{}]
         info = StepInfo(
@@ -200,12 +207,29 @@ def build_step(
         )
         return total, (info, _tree_mean([new for _, new in runs]))
 
+    def now_and_then(info: StepInfo, step: Array, posterior: PyTree, key: PRNGKey) -> StepInfo:
+        """The info with the KL's value in some steps; what it was before is not computed."""
+        first = jax.random.clone(_sample_keys(key, num_samples, antithetic)[0])
+        layers = lax.cond(
+            step % kl_every == 0,
+            lambda: divergences(posterior, first),
+            lambda: {
+                name: jnp.full_like(value, jnp.nan) for name, value in info.kl_by_layer.items()
+            },
+        )
+        kl = _sum(layers)
+        factor = info.bnn_factor.astype(kl.dtype)
+        total = objective.bnn_loss(info.nll, kl, dnn_factor=dnn, bnn_factor=factor)
+        return dataclasses.replace(info, loss=total, kl=kl, kl_by_layer=layers)
+
     def step(state: State, run_key: PRNGKey, batch: tuple[Any, Any]) -> tuple[State, StepInfo]:
         key = jax.random.fold_in(run_key, state.step)
         weight = jnp.asarray(bnn * schedule(state.step), jnp.float32)
         grads, (info, variables) = jax.grad(loss, has_aux=True)(
             state.posterior, state.variables, key, weight, batch
         )
+        if kl_every > 1:
+            info = now_and_then(info, state.step, state.posterior, jax.random.clone(key))
         # The optimizer is others' code, which need not keep to a strict dtype promotion.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.posterior)
@@ -245,6 +269,11 @@ def _sample_keys(key: PRNGKey, num_samples: int, antithetic: bool) -> list[PRNGK
         return list(jax.random.split(key, num_samples))
     pairs = list(jax.random.split(key, num_samples // 2))
     return [jax.random.clone(pair) for pair in pairs for _ in range(2)]
+
+
+def _sum(layers: Mapping[str, Array]) -> Float[Array, ""]:
+    values = list(layers.values()) or [jnp.zeros((), jnp.float32)]
+    return sum(values[1:], start=values[0])
 
 
 def _tree_mean(trees: list[Any]) -> Any:

@@ -17,7 +17,7 @@ from core_helpers import (
     random_posterior,
 )
 
-from bnn_jax import estimators, functional, gaussian
+from bnn_jax import estimators, functional, gaussian, noise
 from bnn_jax.gaussian import Gaussian
 
 DRAWS = 20_000
@@ -128,10 +128,10 @@ def means(params: Any) -> Any:
 def test_flipout_is_its_formula(params: dict[str, Gaussian]) -> None:
     x, q = data(0, 2, 3), params["kernel"]
     (leaf_key,) = gaussian.leaf_keys(key(0), {"kernel": q}).values()
-    eps = jax.random.normal(jax.random.clone(leaf_key), (3, 2))
+    eps = noise.normal(jax.random.clone(leaf_key), (3, 2))
     in_key, out_key = (jax.random.fold_in(leaf_key, i) for i in (1, 2))
-    before = x * jax.random.rademacher(in_key, (2, 3), jnp.float32)
-    after = jax.random.rademacher(out_key, (2, 2), jnp.float32)
+    before = x * noise.signs(in_key, (2, 3), jnp.float32)
+    after = noise.signs(out_key, (2, 2), jnp.float32)
     expected = x @ q.mean + (before @ (q.std * eps)) * after
     got = functional.dense(key(0), {"kernel": q}, x, estimator="flipout")
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
@@ -140,7 +140,7 @@ def test_flipout_is_its_formula(params: dict[str, Gaussian]) -> None:
 def test_local_reparam_is_its_formula(params: dict[str, Gaussian]) -> None:
     x, q = data(0, 2, 3), params["kernel"]
     (leaf_key,) = gaussian.leaf_keys(key(0), {"kernel": q}).values()
-    eps = jax.random.normal(leaf_key, (2, 2))
+    eps = noise.normal(leaf_key, (2, 2))
     expected = x @ q.mean + jnp.sqrt(x**2 @ q.std**2) * eps
     got = functional.dense(key(0), {"kernel": q}, x, estimator="local_reparam")
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

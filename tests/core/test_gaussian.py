@@ -93,7 +93,7 @@ def test_sample_is_its_flat_twin_with_the_same_keys(posterior: dict[str, Any]) -
     assert jax.tree.structure(drawn) == jax.tree.structure(gaussian.mean(posterior))
     for i, (leaf, weight) in enumerate(zip(leaves, jax.tree.leaves(drawn), strict=True)):
         if gaussian.is_gaussian(leaf):
-            eps = jax.random.normal(jax.random.fold_in(key(5), i), leaf.shape)
+            eps = noise.normal(jax.random.fold_in(key(5), i), leaf.shape)
             np.testing.assert_array_equal(weight, leaf.mean + leaf.std * eps)
         else:
             assert weight is leaf
@@ -193,3 +193,35 @@ def test_orbax_round_trip_is_exact(posterior: dict[str, Any], tmp_path: Path) ->
         )
     assert isinstance(restored["conv"]["kernel"], Gaussian)
     jax.tree.map(np.testing.assert_array_equal, restored, posterior)
+
+
+# ---- softplus.
+
+
+def test_softplus_is_exact_to_two_units_in_the_last_place() -> None:
+    x = np.concatenate([np.linspace(-100, 100, 200_001), np.linspace(-1, 1, 20_001)])
+    x = x.astype(np.float32)
+    exact = np.logaddexp(0.0, x.astype(np.float64))
+    got = np.asarray(jax.jit(gaussian.softplus)(x), np.float64)
+    normal = exact > 2e-38  # below, XLA on CPU flushes to zero
+    np.testing.assert_allclose(got[normal], exact[normal], rtol=3e-7)
+    assert (got[~normal] <= 2e-38).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_softplus_of_other_precisions_is_jax_s(dtype: Any) -> None:
+    x = jnp.linspace(-8, 8, 101).astype(dtype)
+    np.testing.assert_array_equal(gaussian.softplus(x), jax.nn.softplus(x))
+
+
+def test_derivatives_of_softplus_to_the_second_and_in_both_modes() -> None:
+    x = jnp.linspace(-30, 30, 61)
+    sigmoid = 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+    for first in (jax.grad, jax.jacfwd):
+        slope = jax.vmap(first(gaussian.softplus))(x)
+        np.testing.assert_allclose(slope, sigmoid, rtol=1e-6)
+        for second in (jax.grad, jax.jacfwd):
+            curvature = jax.vmap(second(first(gaussian.softplus)))(x)
+            np.testing.assert_allclose(curvature, sigmoid * (1 - sigmoid), rtol=1e-4, atol=1e-7)
+    edges = jnp.asarray([-1e4, -104.0, 0.0, 104.0, 1e4])
+    assert np.isfinite(jax.vmap(jax.grad(gaussian.softplus))(edges)).all()

@@ -231,6 +231,26 @@ def network() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_second_derivatives_of_the_normal_kl_in_both_modes(reverse: bool) -> None:
+    """Against the closed form: of KL(q || p) they are 1 / p^2 and 1 / s^2 + 1 / p^2."""
+    m, s, p = 0.3, 0.7, 1.5
+
+    def kl(x: jax.Array) -> jax.Array:
+        a, b = (x[0], x[1]), (0.0, p)
+        return priors._normal_kl(b, a) if reverse else priors._normal_kl(a, b)
+
+    if reverse:
+        square = p**2 + m**2
+        cross = 2 * m * -1 / s**3  # of the mean and the std
+        exact = [[1 / s**2, cross], [cross, -1 / s**2 + 3 * square / s**4]]
+    else:
+        exact = [[1 / p**2, 0.0], [0.0, 1 / s**2 + 1 / p**2]]
+    x = jnp.asarray([m, s])
+    for derivative in (jax.hessian, lambda f: jax.jacrev(jax.jacrev(f))):
+        np.testing.assert_allclose(derivative(kl)(x), exact, rtol=1e-5, atol=1e-6)
+
+
 def test_by_weight_by_layer_and_total_agree(network: dict[str, Any]) -> None:
     prior = PRIORS["normal"]
     weights = priors.kl_by_weight(network, prior)

@@ -1,6 +1,7 @@
 """Training: a closed form to arrive at, and steps that can be repeated, resumed and split."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,25 @@ def test_reverse_kl() -> None:
     _, info = jax.jit(build(reverse_kl=True))(start(), key(0), (X, LABELS))
     expected = priors.kl_divergence(posterior(), NormalPrior(0.0, 1.0), reverse=True)
     assert float(info.kl) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("prior", [NormalPrior(0.0, 1.0), ScaleMixturePrior(0.25, 1.0, 0.1)])
+def test_the_value_of_the_kl_now_and_then(prior: Any) -> None:
+    """Its gradient acts in every step; where the value is told, it is what it would have been."""
+    always, rarely = jax.jit(build(prior=prior)), jax.jit(build(prior=prior, kl_every=3))
+    one, other = start(), start()
+    for i in range(5):
+        one, expected = always(one, key(0), (X, LABELS))
+        other, info = rarely(other, key(0), (X, LABELS))
+        assert float(info.nll) == pytest.approx(float(expected.nll), rel=1e-5)
+        for field in ("kl", "loss"):
+            value = float(getattr(expected, field)) if i % 3 == 0 else math.nan
+            assert float(getattr(info, field)) == pytest.approx(value, rel=1e-5, nan_ok=True)
+        assert info.kl_by_layer.keys() == expected.kl_by_layer.keys()
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="kl_every has to be a whole number of steps >= 1, got 0"):
+        build(kl_every=0)
 
 
 def test_a_monte_carlo_kl_sees_the_weights_of_the_forward_pass() -> None:

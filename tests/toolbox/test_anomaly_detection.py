@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from scipy import stats
 
+from bnn_jax import noise
 from bnn_jax.infer.elbo import kl_divergence
 from bnn_jax.toolbox.anomaly_detection import VAEAnomalyDetection
 from vae_helpers import Decoder, Encoder, dense, factor_model, identity
@@ -87,7 +88,7 @@ def test_draws_are_averaged() -> None:
     x = jnp.asarray(X)
     mean, std = SMALL.vae.encode(x)
     key = jax.random.key(3)
-    eps = jnp.stack([jax.random.normal(jax.random.fold_in(key, i), (4, 3)) for i in range(7)], 1)
+    eps = jnp.stack([noise.normal(jax.random.fold_in(key, i), (4, 3)) for i in range(7)], 1)
     errors = np.asarray(
         [jnp.sum(jnp.square(x - SMALL.vae.decode(mean + std * e)), axis=(1, 2, 3)) for e in eps],
         np.float64,

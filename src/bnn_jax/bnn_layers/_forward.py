@@ -11,7 +11,7 @@ from flax.nnx.nn import dtypes
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
-from bnn_jax import noise
+from bnn_jax import gaussian, noise
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.noise import PRNGKey
 
@@ -24,7 +24,7 @@ def draw(key: PRNGKey | None, weight: Gaussian | Array) -> Float[Array, "*shape"
         return weight
     if key is None:
         return weight.mean
-    return weight.mean + weight.std * noise.normal(key, weight.shape, weight.dtype)
+    return weight.mean + gaussian.deviation(key, weight)
 
 
 def dense(

@@ -1,0 +1,1 @@
+"""How fast is it here: Bayesian training and prediction against the plain network, in turns."""

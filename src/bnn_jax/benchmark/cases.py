@@ -1,0 +1,137 @@
+"""What is timed for a workload: one training step or one prediction, compiled.
+
+The plain network is trained on the data loss alone, with the same optimizer, the same batch and the
+same donated buffers. A case carries its own state from call to call.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bnn_jax import gaussian, likelihoods, predict, to_bnn, train
+from bnn_jax.benchmark.workloads import Workload, labels
+from bnn_jax.transforms import BayesianModel
+
+NUM_DATA = 60_000
+
+
+@dataclasses.dataclass
+class Case:
+    """A compiled program with its arguments.
+
+    Attributes:
+        call: runs it once.
+        compile_seconds: to trace and compile it.
+        cost: what XLA says of it: flops, bytes read and written, bytes of temporary buffers.
+    """
+
+    call: Callable[[], Any]
+    compile_seconds: float
+    cost: dict[str, float]
+
+
+def train_step(
+    workload: Workload, estimator: str | None, *, dtype: Any, samples: int = 1, kl_every: int = 10
+) -> Case:
+    """One step of Adam; estimator None is the plain network."""
+    model = _model(workload, estimator, dtype)
+    batch = _batch(workload, workload.batch, dtype)
+    optimizer = optax.adam(1e-3)
+    forward, posterior = model.forward(**workload.train_options), model.posterior
+    factors: dict[str, Any] = {"num_data": NUM_DATA}
+    if estimator is None:
+        posterior = gaussian.mean(posterior)
+        factors = {"dnn_factor": 1.0, "bnn_factor": 0.0}
+    step = train.build_step(
+        forward,
+        likelihoods.Categorical().nll,
+        optimizer,
+        model.prior,
+        num_samples=samples,
+        kl_every=kl_every,
+        **factors,
+    )
+    state = train.init(posterior, optimizer, variables=model.variables)
+    key = jax.random.key(0)
+    program, seconds = _compiled(jax.jit(step, donate_argnums=0), state, key, batch)
+
+    def call() -> Any:
+        nonlocal state
+        state, info = program(state, key, batch)
+        return state.step, info.loss
+
+    return Case(call, seconds, _cost(program))
+
+
+def prediction(workload: Workload, *, dtype: Any, samples: int, examples: int) -> Case:
+    """`predict` with weight samples for so many examples."""
+    model = _model(workload, "reparam", dtype)
+    inputs, _ = _batch(workload, examples, dtype)
+    key = jax.random.key(0)
+
+    def call() -> Any:
+        return predict.predict(
+            key,
+            model,
+            inputs,
+            samples,
+            likelihood=likelihoods.Categorical(),
+            batch_size=examples,
+        ).probabilities
+
+    started = time.perf_counter()
+    call()
+    return Case(call, time.perf_counter() - started, {})
+
+
+def plain_passes(workload: Workload, *, dtype: Any, passes: int, examples: int) -> Case:
+    """So many passes of the plain network over the same examples, one call each."""
+    model = _model(workload, None, dtype)
+    inputs, _ = _batch(workload, examples, dtype)
+    params, variables = gaussian.mean(model.posterior), model.variables
+
+    def forward(params: Any, variables: Any, inputs: Any) -> Any:
+        return jax.nn.softmax(model.network.call(params, variables, inputs).astype(jnp.float32))
+
+    program, seconds = _compiled(jax.jit(forward), params, variables, inputs)
+
+    def call() -> Any:
+        return [program(params, variables, inputs) for _ in range(passes)]
+
+    return Case(call, seconds, _cost(program))
+
+
+def _model(workload: Workload, estimator: str | None, dtype: Any) -> BayesianModel:
+    network = workload.other_networks.get(estimator or "", workload.network)(dtype)
+    inputs, _ = _batch(workload, 2, dtype)
+    variables = jax.jit(network.init)(jax.random.key(1), inputs)
+    chosen = workload.estimators[estimator] if estimator else "reparam"
+    return to_bnn(network, variables, estimator=chosen)
+
+
+def _batch(workload: Workload, examples: int, dtype: Any) -> tuple[Any, Any]:
+    inputs = workload.inputs(jax.random.key(2), examples)
+    if jnp.issubdtype(inputs.dtype, jnp.floating):
+        inputs = inputs.astype(dtype)
+    return inputs, labels(workload, jax.random.key(3), inputs)
+
+
+def _compiled(function: Any, *arguments: Any) -> tuple[Any, float]:
+    started = time.perf_counter()
+    program = function.lower(*arguments).compile()
+    return program, time.perf_counter() - started
+
+
+def _cost(program: Any) -> dict[str, float]:
+    cost, memory = program.cost_analysis() or {}, program.memory_analysis()
+    return {
+        "flops": float(cost.get("flops", 0.0)),
+        "bytes": float(cost.get("bytes accessed", 0.0)),
+        "temporary_bytes": float(getattr(memory, "temp_size_in_bytes", 0)),
+        "argument_bytes": float(getattr(memory, "argument_size_in_bytes", 0)),
+    }

@@ -1,0 +1,122 @@
+"""The networks that are timed, from a small dense one to a transformer.
+
+| | network | batch |
+| --- | --- | --- |
+| W1 | MLP 784-400-400-10 | 128 |
+| W2 | MLP 784-1200-1200-10 (Blundell et al. 2015) | 128 |
+| W3 | LeNet-5, 32x32 | 64 |
+| W4 | ResNet-20, 32x32x3 | 64 |
+| W5 | transformer, width 256, 4 layers, sequence 128 | 16 |
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax.models.resnet import ResNet20
+from bnn_jax.models.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A network, its batch, and the estimators that are exact for it.
+
+    Attributes:
+        title: in words.
+        network: dtype -> the Flax module.
+        batch: examples a step.
+        inputs: key, examples -> inputs.
+        classes: of the labels, which have the shape of the logits without the last axis.
+        estimators: name -> what `to_bnn` takes.
+        train_options: how the network is called in training.
+        other_networks: estimator -> another form of the network, which that estimator needs.
+    """
+
+    title: str
+    network: Callable[[Any], nn.Module]
+    batch: int
+    inputs: Callable[[Any, int], Any]
+    classes: int
+    estimators: Mapping[str, str | Mapping[str, str]]
+    train_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    other_networks: Mapping[str, Callable[[Any], nn.Module]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+def _images(*shape: int) -> Callable[[Any, int], Any]:
+    return lambda key, examples: jax.random.normal(key, (examples, *shape))
+
+
+def _tokens(key: Any, examples: int) -> Any:
+    return jax.random.randint(key, (examples, 128), 0, 256)
+
+
+def _lenet(dtype: Any) -> nn.Module:
+    if jax.default_backend() == "cpu":
+        return LeNet5(dtype=dtype, conv_general_dilated=banded_conv)
+    return LeNet5(dtype=dtype)
+
+
+_DENSE = {"reparam": "reparam", "local_reparam": "local_reparam", "flipout": "flipout"}
+
+WORKLOADS: dict[str, Workload] = {
+    "W1": Workload(
+        "MLP 784-400-400-10",
+        lambda dtype: MLP((400, 400), dtype=dtype),
+        128,
+        _images(784),
+        10,
+        _DENSE,
+    ),
+    "W2": Workload(
+        "MLP 784-1200-1200-10",
+        lambda dtype: MLP((1200, 1200), dtype=dtype),
+        128,
+        _images(784),
+        10,
+        _DENSE,
+    ),
+    "W3": Workload(
+        "LeNet-5",
+        _lenet,
+        64,
+        _images(32, 32, 1),
+        10,
+        {
+            "reparam": "reparam",
+            "local_reparam": {"conv*": "reparam", "*": "local_reparam"},
+            "flipout": "flipout",
+        },
+        # Flipout has to see the convolution itself.
+        other_networks={"flipout": lambda dtype: LeNet5(dtype=dtype)},
+    ),
+    "W4": Workload(
+        "ResNet-20",
+        lambda dtype: ResNet20(dtype=dtype),
+        64,
+        _images(32, 32, 3),
+        10,
+        {"reparam": "reparam", "flipout": "flipout"},
+        {"train": True},
+    ),
+    "W5": Workload(
+        "transformer 256x4",
+        lambda dtype: Transformer(dtype=dtype),
+        16,
+        _tokens,
+        256,
+        {"reparam": "reparam", "flipout": "flipout"},
+    ),
+}
+
+
+def labels(workload: Workload, key: Any, inputs: Any) -> Any:
+    """Random labels of the right shape for the inputs."""
+    shape = inputs.shape[:2] if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.shape[:1]
+    return jax.random.randint(key, shape, 0, workload.classes)

@@ -1,0 +1,101 @@
+"""Timing in turns, and the benchmark's command on the smallest workload."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from bnn_jax import cli
+from bnn_jax.benchmark import cases, run, timing
+from bnn_jax.benchmark.workloads import WORKLOADS
+
+
+def test_calls_are_timed_in_turns() -> None:
+    order: list[str] = []
+
+    def call(name: str, seconds: float) -> Any:
+        def work() -> None:
+            order.append(name)
+            time.sleep(seconds)
+
+        return work
+
+    times = timing.in_turns({"a": call("a", 0.004), "b": call("b", 0.012)}, rounds=5, warmup=1)
+    assert order == ["a", "b"] * 6
+    assert len(times["a"].seconds) == 5
+    assert 0.004 <= times["a"].median < 0.012 <= times["b"].median
+    assert 1.5 < timing.ratio(times["b"], times["a"]) <= 3.0
+    assert times["a"].spread >= 0.0
+
+
+def test_the_ratio_is_of_the_same_round() -> None:
+    slow, fast = timing.Times((2.0, 20.0, 200.0)), timing.Times((1.0, 10.0, 100.0))
+    assert timing.ratio(slow, fast) == 2.0
+    assert timing.Times((1.0, 2.0, 3.0)).spread == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_every_workload_is_what_it_says(name: str) -> None:
+    workload = WORKLOADS[name]
+    model = cases._model(workload, None, jnp.float32)
+    size = sum(q.size for q in run_leaves(model.posterior))
+    weights = {"W1": 478_410, "W2": 2_395_210, "W3": 61_684, "W4": 275_572, "W5": 3_220_736}
+    assert size == pytest.approx(weights[name], rel=1e-3)
+
+
+def run_leaves(posterior: Any) -> list[Any]:
+    from bnn_jax import gaussian
+
+    return list(gaussian.random_leaves(posterior).values())
+
+
+def test_the_command_writes_lines_and_prints_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "new" / "times.jsonl"
+    words = ["benchmark", "W1", "--rounds", "2", "--samples", "2", "--output", str(output)]
+    assert cli.main(words) == 0
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    variants = ["plain", "reparam", "local_reparam", "flipout", "reparam, 4 samples"]
+    assert [line["variant"] for line in lines] == [*variants, "plain", "predict"]
+    for line in lines:
+        assert line["median_ms"] > 0
+        assert line["ratio"] == 1.0 or line["variant"] != "plain"
+        assert {"device", "jax", "flags", "generator", "precision", "rounds"} <= set(line)
+    plain, step = lines[0], lines[1]
+    assert step["flops"] > plain["flops"] > 1e8
+    assert step["argument_bytes"] > 1.9 * plain["argument_bytes"] > 5e6
+    shown = capsys.readouterr().out
+    assert all(variant in shown for variant in variants)
+    assert cli.main([*words, "--kind", "train", "--compare", str(output)]) == 0
+    assert "ms here / there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["W9"], "Unknown workload 'W9'"),
+        (["W1", "--kind", "trian"], "did you mean 'train'"),
+        (["W1", "--precision", "float16"], "they are float32, bfloat16"),
+        (["W1", "--rounds", "0"], "rounds has to be >= 1, got 0"),
+        (["W1", "--rounds", "many"], "many"),
+        (["W1", "--generator", "hsah"], "Did you mean 'hash'"),
+        (["W1", "--compare", "README.md"], "README.md"),
+    ],
+)
+def test_bad_calls_are_told_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["benchmark", *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(ValueError, match="does not hold the JSON lines of a benchmark"):
+        run.read(tmp_path / "x.jsonl")
