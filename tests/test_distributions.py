@@ -229,6 +229,7 @@ def test_values_are_those_of_mindspore(number: int, case: dict[str, Any]) -> Non
         assert_close(found[method], expected(wanted), method)
 
 
+@pytest.mark.slow
 @DISTRIBUTIONS
 def test_values_are_those_of_scipy(number: int, case: dict[str, Any]) -> None:
     found = answers(number)
@@ -251,6 +252,7 @@ def test_values_are_those_of_scipy(number: int, case: dict[str, Any]) -> None:
         assert_close(found["cross_entropy"], exact, "cross_entropy")
 
 
+@pytest.mark.slow
 @DISTRIBUTIONS
 def test_modes_are_the_most_probable_values(number: int, case: dict[str, Any]) -> None:
     for i, mode in enumerate(answers(number).get("mode", ())):
@@ -265,6 +267,7 @@ def test_modes_are_the_most_probable_values(number: int, case: dict[str, Any]) -
             assert density(variable.ppf(np.linspace(0.001, 0.999, 999))).max() < edge.max()
 
 
+@pytest.mark.slow
 @DISTRIBUTIONS
 def test_samples_have_mindspores_law(number: int, case: dict[str, Any]) -> None:
     x = np.array(case["x"])

@@ -243,7 +243,12 @@ def test_settings_that_do_not_fit_the_data(
 
 @pytest.mark.parametrize("name", CURVES)
 def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -> None:
-    overrides = ["training.epochs=3", "evaluation.num_samples=4", f"output.dir={tmp_path / 'run'}"]
+    overrides = [
+        "training.epochs=3",
+        "objective.kl_schedule={name: constant}",
+        "evaluation.num_samples=4",
+        f"output.dir={tmp_path / 'run'}",
+    ]
     config = configs.load(CONFIGS / f"{name}.yaml", overrides)
     summary = experiment.train(config)
     for scores in (summary, summary["deterministic"]):

@@ -91,6 +91,25 @@ class Gaussian:
         return self.mean.size
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("mean", "rho"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class _WithStd(Gaussian):
+    """A Gaussian that holds its std in the place of rho."""
+
+    @property
+    def std(self) -> Float[Array, "*shape"]:
+        return self.rho
+
+
+def with_std(posterior: PyTree) -> PyTree:
+    """The posterior with each std computed: to draw many samples of."""
+    return jax.tree.map(
+        lambda x: _WithStd(x.mean, x.std) if is_gaussian(x) else x,
+        posterior,
+        is_leaf=is_gaussian,
+    )
+
+
 def is_gaussian(x: Any) -> bool:
     return isinstance(x, Gaussian)
 

@@ -39,6 +39,12 @@ class Program:
     antithetic: bool
     options: Any
 
+    def prepared(self, data: Any) -> Any:
+        """The data with all computed that is the same for every member."""
+        if self.kind != "weights":
+            return data
+        return data | {"posterior": gaussian.with_std(data["posterior"])}
+
     def outputs(self, key: PRNGKey, data: Any, s: Index, x: PyTree, indices: Indices) -> Any:
         """What member s says about the examples of x, whose places in the data are `indices`."""
         kwargs = self._kwargs(data["options"])

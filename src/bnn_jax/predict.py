@@ -136,6 +136,7 @@ def _summarise(
         stacked: 0, or num_samples: then the outputs of all weight samples are kept.
     """
     sums = running_sums.of(likelihood)
+    data = program.prepared(data)
     indices = start + jnp.arange(len(jax.tree.leaves(x)[0]))
 
     def add(total: Any, s: Array) -> tuple[Any, Any]:

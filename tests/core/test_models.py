@@ -49,7 +49,7 @@ def test_lenet5_maps_images_to_logits(dtype: jnp.dtype) -> None:
 
 
 def test_mlp_has_the_layers_it_is_asked_for() -> None:
-    got = shapes(MLP(hidden=(8, 6), num_classes=3), jnp.zeros((2, 4, 4, 1)))
+    got = shapes(MLP(hidden=(8, 6), num_outputs=3), jnp.zeros((2, 4, 4, 1)))
     assert got == {
         "fc1/kernel": (16, 8),
         "fc1/bias": (8,),

@@ -125,7 +125,7 @@ def test_bits_are_balanced_and_independent(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("position", range(0, 64, 7))
+@pytest.mark.parametrize("position", [0, 31, 40])
 def test_a_flipped_bit_of_the_key_flips_half_of_the_bits(name: str, position: int) -> None:
     data = np.asarray([0x12345678, 0x9ABCDEF0], np.uint32)
     flipped = data.copy()
