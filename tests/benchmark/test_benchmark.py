@@ -37,7 +37,10 @@ def test_the_ratio_is_of_the_same_round() -> None:
     assert timing.Times((1.0, 2.0, 3.0)).spread == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("name", list(WORKLOADS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in ("W4", "W5") else []) for n in WORKLOADS],
+)
 def test_every_workload_is_what_it_says(name: str) -> None:
     workload = WORKLOADS[name]
     model = cases._model(workload, None, jnp.float32)
@@ -70,7 +73,7 @@ def test_the_command_writes_lines_and_prints_a_table(
     assert step["argument_bytes"] > 1.9 * plain["argument_bytes"] > 5e6
     shown = capsys.readouterr().out
     assert all(variant in shown for variant in variants)
-    assert cli.main([*words, "--kind", "train", "--compare", str(output)]) == 0
+    assert cli.main([*words, "--kind", "predict", "--compare", str(output)]) == 0
     assert "ms here / there" in capsys.readouterr().out
 
 
