@@ -1,8 +1,10 @@
 """Training: a state, `init`, and a pure `step` from state to state.
 
     state = init(posterior, optimizer)
-    step = jax.jit(build_step(forward, loss_fn, optimizer, prior, num_data=60_000),
-    donate_argnums=0) state, info = step(state, run_key, (images, labels))
+    step = jax.jit(
+        build_step(forward, loss_fn, optimizer, prior, num_data=60_000), donate_argnums=0
+    )
+    state, info = step(state, run_key, (images, labels))
 
 The noise of a step comes from fold_in(run_key, state.step), so a run that was interrupted and
 resumed draws what the run that never stopped would have drawn.
