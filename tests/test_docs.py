@@ -49,6 +49,7 @@ def test_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     assert masks.mutual_information.shape == (200,)
 
 
+@pytest.mark.slow
 def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
     page = ROOT / "docs" / "networks.md"
     run_blocks(page)

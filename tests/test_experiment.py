@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -192,13 +193,18 @@ def test_validation_examples_are_held_out_of_training(tmp_path: Path) -> None:
     assert len(run.images.held_out[0]) == 56
 
 
+def slowly(*overrides: str) -> Any:
+    """A case that runs on request: what it sets has tests of its own elsewhere."""
+    return pytest.param(list(overrides), marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
         ["estimator=flipout"],
-        ["estimator={'fc1/*': local_reparam, '*': reparam}"],
-        ["prior={name: scale_mixture, pi: 0.5, std1: 1.0, std2: 0.05}"],
-        ["prior={name: laplace, scale: 0.1}", "objective.kl_schedule={name: blundell}"],
+        slowly("estimator={'fc1/*': local_reparam, '*': reparam}"),
+        slowly("prior={name: scale_mixture, pi: 0.5, std1: 1.0, std2: 0.05}"),
+        slowly("prior={name: laplace, scale: 0.1}", "objective.kl_schedule={name: blundell}"),
         ["prior={name: student_t, df: 4, scale: 0.1}", "objective.reverse_kl=true"],
         ["objective.num_samples=2", "objective.antithetic=true", "training.dtype=bfloat16"],
         ["posterior.where=['fc2/*']", "optimizer.average=0.9"],
@@ -208,7 +214,6 @@ def test_validation_examples_are_held_out_of_training(tmp_path: Path) -> None:
             "posterior={mean_init: normal}",
         ],
         ["objective.kl_schedule={name: cyclical, cycles: 2}", "optimizer.warmup_epochs=1"],
-        ["training.generator=hash"],
     ],
     ids=lambda overrides: overrides[0][:40],
 )
@@ -244,9 +249,10 @@ def test_settings_that_do_not_fit_the_data(
 @pytest.mark.parametrize("name", CURVES)
 def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -> None:
     overrides = [
-        "training.epochs=3",
+        "training.epochs=1",
         "objective.kl_schedule={name: constant}",
         "evaluation.num_samples=4",
+        "evaluation.twin_epochs=1",
         f"output.dir={tmp_path / 'run'}",
     ]
     config = configs.load(CONFIGS / f"{name}.yaml", overrides)
@@ -266,11 +272,11 @@ def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -
 def test_the_generator_of_the_noise_is_the_configs(tmp_path: Path) -> None:
     short = ["training.epochs=1", "evaluation={num_samples: 4, deterministic_twin: false}"]
     nll = {}
-    for name in ("threefry", "hash", "null"):
+    for name in ("null", "hash"):
         config = small(tmp_path / name, f"training.generator={name}", *short)
         nll[name] = experiment.train(config)["nll"]
-        assert experiment.evaluate(tmp_path / name)["nll"] == nll[name]
-    assert nll["threefry"] != nll["hash"]
+    assert experiment.evaluate(tmp_path / "hash")["nll"] == nll["hash"]
+    assert nll["null"] != nll["hash"]
 
 
 @pytest.mark.parametrize("count", ["3", "4"])
@@ -303,7 +309,8 @@ def test_images_are_padded_with_black(tmp_path: Path) -> None:
 
 
 def test_padding_makes_room_for_the_convolutions(tmp_path: Path) -> None:
-    config = small(tmp_path / "run", "model={name: lenet5}", "data.padding=4")
+    short = ["training.epochs=1", "evaluation={num_samples: 2, deterministic_twin: false}"]
+    config = small(tmp_path / "run", "model={name: lenet5}", "data.padding=4", *short)
     assert experiment.train(config)["num_random_weights"] > 0
 
 
