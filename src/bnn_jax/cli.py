@@ -87,7 +87,7 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
 @click.option(
     "--kl-every", default=10, show_default=True, help="Steps from a KL value to the next."
 )
-@click.option("--generator", help="Of the noise: threefry, hash, rbg or jax.")
+@click.option("--generator", help="Of the noise: threefry, threefry13, hash, rbg or jax.")
 @click.option("--output", type=click.Path(path_type=Path), help="Add a JSON line for each case.")
 @click.option(
     "--compare",

@@ -183,20 +183,36 @@ def deviation(key: PRNGKey, q: Gaussian) -> Float[Array, "*shape"]:
     return q.std * noise.normal(key, q.shape, q.dtype)
 
 
-def sample(
-    key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
-) -> PyTree:
-    """One draw of all weights, mean + std * epsilon; with `antithetic`, mean - std * epsilon."""
+def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
+    """A draw's difference from the mean for each leaf; None for those that are not random."""
+    return jax.tree.map(
+        lambda leaf, leaf_key: deviation(leaf_key, leaf) if is_gaussian(leaf) else None,
+        posterior,
+        leaf_keys(key, posterior),
+        is_leaf=is_gaussian,
+    )
 
-    def draw(leaf: Any, leaf_key: PRNGKey) -> Any:
+
+def shifted(
+    posterior: PyTree, spreads: PyTree, *, antithetic: bool | Bool[Array, ""] = False
+) -> PyTree:
+    """The params mean + spread, or with `antithetic` mean - spread; `spreads` is `deviations`'."""
+
+    def shift(leaf: Any, spread: Any) -> Any:
         if not is_gaussian(leaf):
             return leaf
-        spread = deviation(leaf_key, leaf)
         if isinstance(antithetic, bool):
             return leaf.mean - spread if antithetic else leaf.mean + spread
         return leaf.mean + jnp.where(antithetic, -spread, spread)
 
-    return jax.tree.map(draw, posterior, leaf_keys(key, posterior), is_leaf=is_gaussian)
+    return jax.tree.map(shift, posterior, spreads, is_leaf=is_gaussian)
+
+
+def sample(
+    key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
+) -> PyTree:
+    """One draw of all weights, mean + std * epsilon; with `antithetic`, mean - std * epsilon."""
+    return shifted(posterior, deviations(key, posterior), antithetic=antithetic)
 
 
 def mean(posterior: PyTree) -> PyTree:

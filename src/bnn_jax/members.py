@@ -39,13 +39,26 @@ class Program:
     antithetic: bool
     options: Any
 
+    @property
+    def group(self) -> int:
+        """How many members in a row share their noise."""
+        return 2 if self.antithetic else 1
+
     def prepared(self, data: Any) -> Any:
         """The data with all computed that is the same for every member."""
         if self.kind != "weights":
             return data
         return data | {"posterior": gaussian.with_std(data["posterior"])}
 
-    def outputs(self, key: PRNGKey, data: Any, s: Index, x: PyTree, indices: Indices) -> Any:
+    def shared(self, key: PRNGKey, data: Any, s: Index) -> Any:
+        """What member s has in common with its antithetic twin: the noise, so drawn only once."""
+        if not self.antithetic:
+            return None
+        return gaussian.deviations(jax.random.fold_in(key, s // 2), data["posterior"])
+
+    def outputs(
+        self, key: PRNGKey, data: Any, shared: Any, s: Index, x: PyTree, indices: Indices
+    ) -> Any:
         """What member s says about the examples of x, whose places in the data are `indices`."""
         kwargs = self._kwargs(data["options"])
         inputs = x if isinstance(x, tuple) else (x,)
@@ -62,8 +75,7 @@ class Program:
         if self.kind == "ensemble":
             weights = jax.tree.map(lambda a: a[s], weights)
         elif self.antithetic:
-            member_key = jax.random.fold_in(key, s // 2)
-            weights = gaussian.sample(member_key, weights, antithetic=s % 2 == 1)
+            weights = gaussian.shifted(weights, shared, antithetic=s % 2 == 1)
         else:
             weights = gaussian.sample(jax.random.fold_in(key, s), weights)
         state = (data["variables"],) if self.takes_variables else ()

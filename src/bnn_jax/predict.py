@@ -139,17 +139,30 @@ def _summarise(
     data = program.prepared(data)
     indices = start + jnp.arange(len(jax.tree.leaves(x)[0]))
 
-    def add(total: Any, s: Array) -> tuple[Any, Any]:
-        outputs = program.outputs(key, data, s, x, indices)
+    def outputs_of(shared: Any, s: Array) -> Any:
+        return program.outputs(key, data, shared, s, x, indices)
+
+    def add_group(i: Array, total: Any) -> Any:
+        first = i * program.group
+        shared = program.shared(key, data, first)
+        last = jnp.minimum(first + program.group, num_samples)
+        return jax.lax.fori_loop(
+            first, last, lambda s, t: sums.add(t, s, outputs_of(shared, s), targets), total
+        )
+
+    def add_and_keep(total: Any, s: Array) -> tuple[Any, Any]:
+        outputs = outputs_of(program.shared(key, data, s), s)
         return sums.add(total, s, outputs, targets), outputs
 
-    shapes = jax.eval_shape(lambda: program.outputs(key, data, jnp.asarray(0), x, indices))
+    first = jnp.asarray(0)
+    shapes = jax.eval_shape(lambda: outputs_of(program.shared(key, data, first), first))
     zero = sums.zero(shapes, targets)
     outputs = None
     if stacked:
-        total, outputs = jax.lax.scan(add, zero, jnp.arange(stacked))
+        total, outputs = jax.lax.scan(add_and_keep, zero, jnp.arange(stacked))
     else:
-        total = jax.lax.fori_loop(0, num_samples, lambda s, t: add(t, s)[0], zero)
+        groups = -(-num_samples // program.group)
+        total = jax.lax.fori_loop(0, groups, add_group, zero)
     summary: dict[str, Any] = {**sums.summary(total, num_samples), "samples": outputs}
     if levels:
         summary["quantiles"] = jnp.stack(
