@@ -47,19 +47,31 @@ def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     XLA computes log1p with branches, which takes longer on CPU than all else of a weight's std.
     """
+    return _softplus(x, -jnp.abs(x))
+
+
+@jax.custom_jvp
+def softplus_anew(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The same in other words, so that XLA does not find `softplus` in it.
+
+    Of what both the forward and the backward pass compute, XLA on CPU keeps the exponentials in
+    between, an array as large as the weights. To compute them twice takes less memory.
+    """
+    return _softplus(x, jnp.minimum(x, -x))
+
+
+def _softplus(x: Array, minus_magnitude: Array) -> Array:
     if x.dtype != jnp.float32:
         return jax.nn.softplus(x)
-    e = jnp.exp(-jnp.abs(x))
+    e = jnp.exp(minus_magnitude)
     ratio = jnp.full_like(e, _LOG1P[-1])
     for coefficient in reversed(_LOG1P[:-1]):
         ratio = ratio * e + coefficient
     return jnp.maximum(x, 0.0) + e * ratio
 
 
-@softplus.defjvp
-def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (x,), (dx,) = primals, tangents
-    return softplus(x), jax.nn.sigmoid(x) * dx
+softplus.defjvp(lambda at, towards: (softplus(*at), jax.nn.sigmoid(*at) * towards[0]))
+softplus_anew.defjvp(lambda at, towards: (softplus_anew(*at), jax.nn.sigmoid(*at) * towards[0]))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("mean", "rho"), meta_fields=())
@@ -73,6 +85,11 @@ class Gaussian:
     @property
     def std(self) -> Float[Array, "*shape"]:
         return softplus(self.rho) + STD_FLOOR
+
+    @property
+    def std_anew(self) -> Float[Array, "*shape"]:
+        """The std for the KL divergence, see `softplus_anew`."""
+        return softplus_anew(self.rho) + STD_FLOOR
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +115,10 @@ class _WithStd(Gaussian):
 
     @property
     def std(self) -> Float[Array, "*shape"]:
+        return self.rho
+
+    @property
+    def std_anew(self) -> Float[Array, "*shape"]:
         return self.rho
 
 
@@ -193,26 +214,31 @@ def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
     )
 
 
-def shifted(
-    posterior: PyTree, spreads: PyTree, *, antithetic: bool | Bool[Array, ""] = False
-) -> PyTree:
-    """The params mean + spread, or with `antithetic` mean - spread; `spreads` is `deviations`'."""
-
-    def shift(leaf: Any, spread: Any) -> Any:
-        if not is_gaussian(leaf):
-            return leaf
-        if isinstance(antithetic, bool):
-            return leaf.mean - spread if antithetic else leaf.mean + spread
-        return leaf.mean + jnp.where(antithetic, -spread, spread)
-
-    return jax.tree.map(shift, posterior, spreads, is_leaf=is_gaussian)
+def shifted(posterior: PyTree, spreads: PyTree, sign: Float[Array, ""]) -> PyTree:
+    """The params mean + sign * spread; `spreads` is `deviations`'."""
+    return jax.tree.map(
+        lambda leaf, spread: (
+            leaf.mean + sign.astype(leaf.dtype) * spread if is_gaussian(leaf) else leaf
+        ),
+        posterior,
+        spreads,
+        is_leaf=is_gaussian,
+    )
 
 
 def sample(
     key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
 ) -> PyTree:
     """One draw of all weights, mean + std * epsilon; with `antithetic`, mean - std * epsilon."""
-    return shifted(posterior, deviations(key, posterior), antithetic=antithetic)
+
+    def shift(leaf: Any, spread: Any) -> Any:
+        if not is_gaussian(leaf):
+            return leaf
+        if isinstance(antithetic, bool):
+            return leaf.mean - spread if antithetic else leaf.mean + spread
+        return jnp.where(antithetic, leaf.mean - spread, leaf.mean + spread)
+
+    return jax.tree.map(shift, posterior, deviations(key, posterior), is_leaf=is_gaussian)
 
 
 def mean(posterior: PyTree) -> PyTree:

@@ -75,9 +75,11 @@ class Program:
         if self.kind == "ensemble":
             weights = jax.tree.map(lambda a: a[s], weights)
         elif self.antithetic:
-            weights = gaussian.shifted(weights, shared, antithetic=s % 2 == 1)
+            weights = gaussian.shifted(weights, shared, 1.0 - 2.0 * (s % 2).astype(jnp.float32))
         else:
-            weights = gaussian.sample(jax.random.fold_in(key, s), weights)
+            # Never antithetic, but XLA on CPU does not know: it would fuse a plain sum with the
+            # products that follow, take the draws apart for it, and make their bits twice.
+            weights = gaussian.sample(jax.random.fold_in(key, s), weights, antithetic=s < 0)
         state = (data["variables"],) if self.takes_variables else ()
         return self.call(weights, *state, *inputs, **kwargs)
 

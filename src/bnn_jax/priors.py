@@ -80,7 +80,8 @@ class NormalPrior:
 
     def kl(self, q: Gaussian, *, reverse: bool = False) -> Float[Array, "*shape"]:
         p = (self.mean, self.std)
-        return _normal_kl(p, (q.mean, q.std)) if reverse else _normal_kl((q.mean, q.std), p)
+        std = q.std_anew
+        return _normal_kl(p, (q.mean, std)) if reverse else _normal_kl((q.mean, std), p)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("pi", "std1", "std2"), meta_fields=())

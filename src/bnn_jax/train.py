@@ -232,6 +232,7 @@ def build_step(
         )
         if kl_every > 1:
             info = now_and_then(info, state.step, state.posterior, jax.random.clone(key))
+        grads = _after(info.kl, grads)
         # The optimizer is others' code, which need not keep to a strict dtype promotion.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, state.opt_state, state.posterior)
@@ -242,6 +243,18 @@ def build_step(
         return State(state.step + 1, posterior, opt_state, variables, average), info
 
     return step
+
+
+def _after(value: Float[Array, ""], grads: PyTree) -> PyTree:
+    """The gradients, divided by a one that XLA cannot know before it has the value.
+
+    The value is computed from the posterior. Were nothing in the update to wait for it, XLA would
+    copy the whole posterior before it writes the new one in its place. And the result of a division
+    is stored, by XLA on CPU: an optimizer uses each gradient more than once, and of a longer
+    expression XLA would store the parts and compute the rest again for each use.
+    """
+    one = 1.0 + jnp.where(jnp.isfinite(value), 0.0 * value, 0.0)
+    return jax.tree.map(lambda g: g / one.astype(g.dtype), grads)
 
 
 def _factors(

@@ -63,7 +63,12 @@ def test_the_command_writes_lines_and_prints_a_table(
     assert cli.main(words) == 0
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     variants = ["plain", "reparam", "local_reparam", "flipout", "reparam, 4 samples"]
-    assert [line["variant"] for line in lines] == [*variants, "plain", "predict"]
+    assert [line["variant"] for line in lines] == [
+        *variants,
+        "plain",
+        "predict",
+        "predict, antithetic",
+    ]
     for line in lines:
         assert line["median_ms"] > 0
         assert line["ratio"] == 1.0 or line["variant"] != "plain"

@@ -68,7 +68,9 @@ def train_step(
     return Case(call, seconds, _cost(program))
 
 
-def prediction(workload: Workload, *, dtype: Any, samples: int, examples: int) -> Case:
+def prediction(
+    workload: Workload, *, dtype: Any, samples: int, examples: int, antithetic: bool = False
+) -> Case:
     """`predict` with weight samples for so many examples."""
     model = _model(workload, "reparam", dtype)
     inputs, _ = _batch(workload, examples, dtype)
@@ -82,6 +84,7 @@ def prediction(workload: Workload, *, dtype: Any, samples: int, examples: int) -
             samples,
             likelihood=likelihoods.Categorical(),
             batch_size=examples,
+            antithetic=antithetic,
         ).probabilities
 
     started = time.perf_counter()

@@ -96,6 +96,9 @@ def _results(
                 made = {
                     "plain": cases.plain_passes(workload, passes=samples, **options),
                     "predict": cases.prediction(workload, samples=samples, **options),
+                    "predict, antithetic": cases.prediction(
+                        workload, samples=samples, antithetic=True, **options
+                    ),
                 }
             times = timing.in_turns({k: case.call for k, case in made.items()}, rounds=rounds)
             for variant, case in made.items():
