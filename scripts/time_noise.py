@@ -14,13 +14,15 @@ import jax
 
 from bnn_jax import noise
 from bnn_jax.benchmark import timing
+from bnn_jax.compilation import compiler_options
 
 SHAPE = (2400, 1000)
 
 
 def draws(name: str) -> Callable[[], Any]:
     with noise.generator(name):
-        program = jax.jit(lambda key: noise.normal(key, SHAPE)).lower(jax.random.key(0)).compile()
+        program = jax.jit(lambda key: noise.normal(key, SHAPE), compiler_options=compiler_options())
+        program = program.lower(jax.random.key(0)).compile()
     return lambda: program(jax.random.key(0))
 
 

@@ -80,7 +80,7 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
 
 @cli.command(short_help="Time Bayesian training and prediction against the plain networks.")
 @click.argument("workloads", nargs=-1, metavar="[WORKLOAD]...")
-@click.option("--kind", "kinds", multiple=True, help="train or predict; by default both.")
+@click.option("--kind", "kinds", multiple=True, help="train, epoch or predict; by default all.")
 @click.option("--precision", default="float32", show_default=True, help="float32 or bfloat16.")
 @click.option("--rounds", default=30, show_default=True, help="Timed rounds, each case once.")
 @click.option("--samples", default=32, show_default=True, help="Weight samples of a prediction.")

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from bnn_jax.compilation import compiler_options
 from bnn_jax.noise import PRNGKey
 from bnn_jax.progress import Progress
 from bnn_jax.train import State, StepInfo
@@ -95,7 +96,12 @@ class Loop:
 
             return lax.fori_loop(0, count, body, (state, totals))
 
-        return jax.jit(many, static_argnames="count", donate_argnums=(0, 1))
+        return jax.jit(
+            many,
+            static_argnames="count",
+            donate_argnums=(0, 1),
+            compiler_options=compiler_options(),
+        )
 
     def no_totals(self, state: State) -> StepInfo:
         """The sums before the first step of an epoch."""

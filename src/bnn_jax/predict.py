@@ -19,7 +19,7 @@ Houlsby, Huszar, Ghahramani, Lengyel 2011, arXiv:1112.5745 (mutual information).
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods, members, running_sums
+from bnn_jax.compilation import compiler_options
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.members import Program
 from bnn_jax.mixture_quantiles import mixture_quantile
@@ -98,7 +99,7 @@ def predict(
         inputs, wanted = jax.tree.map(
             lambda a, start=start, size=size: _slice(a, start, size, batch_size), (x, targets)
         )
-        chunk = _summarise(
+        chunk = _compiled()(
             key,
             drawn.data,
             inputs,
@@ -116,7 +117,15 @@ def predict(
     return _prediction(likelihood, _joined(chunks), levels, drawn.num_samples)
 
 
-@partial(jax.jit, static_argnames=("program", "likelihood", "levels", "stacked"))
+@cache
+def _compiled() -> Any:
+    return jax.jit(
+        _summarise,
+        static_argnames=("program", "likelihood", "levels", "stacked"),
+        compiler_options=compiler_options(),
+    )
+
+
 def _summarise(
     key: PRNGKey,
     data: Any,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from bnn_jax import cli
-from bnn_jax.benchmark import cases, run, timing
+from bnn_jax.benchmark import cases, roofline, run, timing
 from bnn_jax.benchmark.workloads import WORKLOADS
 
 
@@ -49,6 +49,13 @@ def test_every_workload_is_what_it_says(name: str) -> None:
     assert size == pytest.approx(weights[name], rel=1e-3)
 
 
+def test_the_roofline_is_the_slower_of_operations_and_bytes() -> None:
+    machine = roofline.Machine(flops_per_second=100.0, bytes_per_second=10.0)
+    assert machine.least_seconds({"flops": 200.0, "bytes": 5.0}) == 2.0
+    assert machine.least_seconds({"flops": 200.0, "bytes": 50.0}) == 5.0
+    assert machine.least_seconds({}) == 0.0
+
+
 def run_leaves(posterior: Any) -> list[Any]:
     from bnn_jax import gaussian
 
@@ -56,15 +63,17 @@ def run_leaves(posterior: Any) -> list[Any]:
 
 
 def test_the_command_writes_lines_and_prints_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "new" / "times.jsonl"
     words = ["benchmark", "W1", "--rounds", "2", "--samples", "2", "--output", str(output)]
+    monkeypatch.setattr(run, "STEPS_OF_AN_EPOCH", 3)
     assert cli.main(words) == 0
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     variants = ["plain", "reparam", "local_reparam", "flipout", "reparam, 4 samples"]
     assert [line["variant"] for line in lines] == [
         *variants,
+        *("plain", "reparam", "reparam, in one call"),
         "plain",
         "predict",
         "predict, antithetic",
@@ -73,6 +82,7 @@ def test_the_command_writes_lines_and_prints_a_table(
         assert line["median_ms"] > 0
         assert line["ratio"] == 1.0 or line["variant"] != "plain"
         assert {"device", "jax", "flags", "generator", "precision", "rounds"} <= set(line)
+        assert line["flops_per_second"] > 1e8
     plain, step = lines[0], lines[1]
     assert step["flops"] > plain["flops"] > 1e8
     assert step["argument_bytes"] > 1.9 * plain["argument_bytes"] > 5e6

@@ -342,18 +342,22 @@ class TestMembers:
         drawn = members.of(network, Q, None, 32, False, {})
         shapes = []
         for samples in (32, 1024):
-            compiled = module._summarise.lower(
-                key(0),
-                drawn.data,
-                X,
-                None,
-                jnp.asarray(0),
-                jnp.asarray(samples),
-                program=drawn.program,
-                likelihood=Categorical(),
-                levels=(),
-                stacked=0,
-            ).compile()
+            compiled = (
+                module._compiled()
+                .lower(
+                    key(0),
+                    drawn.data,
+                    X,
+                    None,
+                    jnp.asarray(0),
+                    jnp.asarray(samples),
+                    program=drawn.program,
+                    likelihood=Categorical(),
+                    levels=(),
+                    stacked=0,
+                )
+                .compile()
+            )
             shapes.append(compiled.memory_analysis().temp_size_in_bytes)
         assert shapes[0] == shapes[1]
 

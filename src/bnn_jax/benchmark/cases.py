@@ -15,6 +15,8 @@ import optax
 
 from bnn_jax import gaussian, likelihoods, predict, to_bnn, train
 from bnn_jax.benchmark.workloads import Workload, labels
+from bnn_jax.compilation import compiler_options
+from bnn_jax.loop import Loop, Step
 from bnn_jax.transforms import BayesianModel
 
 NUM_DATA = 60_000
@@ -39,8 +41,58 @@ def train_step(
     workload: Workload, estimator: str | None, *, dtype: Any, samples: int = 1, kl_every: int = 10
 ) -> Case:
     """One step of Adam; estimator None is the plain network."""
-    model = _model(workload, estimator, dtype)
+    step, state = _training(workload, estimator, dtype, samples, kl_every)
     batch = _batch(workload, workload.batch, dtype)
+    key = jax.random.key(0)
+    program, seconds = _compiled(step, state, key, batch, donate_argnums=0)
+
+    def call() -> Any:
+        nonlocal state
+        state, info = program(state, key, batch)
+        return state.step, info.loss
+
+    return Case(call, seconds, _cost(program))
+
+
+def epoch(
+    workload: Workload, estimator: str | None, *, dtype: Any, steps: int, steps_per_call: int
+) -> Case:
+    """An epoch of so many steps, batches gathered inside, as the command line trains.
+
+    The KL has its value in every step.
+    """
+    step, state = _training(workload, estimator, dtype, samples=1, kl_every=1)
+    loop = Loop(
+        step=step,
+        examples=_batch(workload, steps * workload.batch, dtype),
+        prepare=lambda x: x,
+        run_key=jax.random.key(0),
+        order_key=jax.random.key(4),
+        batch_size=workload.batch,
+        epochs=1,
+        steps_per_call=steps_per_call,
+    )
+    totals = loop.no_totals(state)
+
+    def call() -> Any:
+        nonlocal state, totals
+        order = loop.order(0)
+        for _ in range(0, steps, steps_per_call):
+            state, totals = loop.call(
+                state, totals, order, loop.examples, loop.run_key, count=steps_per_call
+            )
+        return totals.loss
+
+    started = time.perf_counter()
+    jax.block_until_ready(call())
+    return Case(call, time.perf_counter() - started, {})
+
+
+def _training(
+    workload: Workload, estimator: str | None, dtype: Any, samples: int, kl_every: int
+) -> tuple[Step, train.State]:
+    """A step of Adam and the state before the first one."""
+    model = _model(workload, estimator, dtype)
     optimizer = optax.adam(1e-3)
     forward, posterior = model.forward(**workload.train_options), model.posterior
     factors: dict[str, Any] = {"num_data": NUM_DATA}
@@ -56,16 +108,7 @@ def train_step(
         kl_every=kl_every,
         **factors,
     )
-    state = train.init(posterior, optimizer, variables=model.variables)
-    key = jax.random.key(0)
-    program, seconds = _compiled(jax.jit(step, donate_argnums=0), state, key, batch)
-
-    def call() -> Any:
-        nonlocal state
-        state, info = program(state, key, batch)
-        return state.step, info.loss
-
-    return Case(call, seconds, _cost(program))
+    return step, train.init(posterior, optimizer, variables=model.variables)
 
 
 def prediction(
@@ -101,16 +144,17 @@ def plain_passes(workload: Workload, *, dtype: Any, passes: int, examples: int) 
     def forward(params: Any, variables: Any, inputs: Any) -> Any:
         return jax.nn.softmax(model.network.call(params, variables, inputs).astype(jnp.float32))
 
-    program, seconds = _compiled(jax.jit(forward), params, variables, inputs)
+    program, seconds = _compiled(forward, params, variables, inputs)
 
     def call() -> Any:
         return [program(params, variables, inputs) for _ in range(passes)]
 
-    return Case(call, seconds, _cost(program))
+    cost = _cost(program)
+    return Case(call, seconds, cost | {k: passes * cost[k] for k in ("flops", "bytes")})
 
 
 def _model(workload: Workload, estimator: str | None, dtype: Any) -> BayesianModel:
-    network = workload.other_networks.get(estimator or "", workload.network)(dtype)
+    network = workload.network(dtype)
     inputs, _ = _batch(workload, 2, dtype)
     variables = jax.jit(network.init)(jax.random.key(1), inputs)
     chosen = workload.estimators[estimator] if estimator else "reparam"
@@ -124,9 +168,10 @@ def _batch(workload: Workload, examples: int, dtype: Any) -> tuple[Any, Any]:
     return inputs, labels(workload, jax.random.key(3), inputs)
 
 
-def _compiled(function: Any, *arguments: Any) -> tuple[Any, float]:
+def _compiled(function: Any, *arguments: Any, **options: Any) -> tuple[Any, float]:
     started = time.perf_counter()
-    program = function.lower(*arguments).compile()
+    jitted = jax.jit(function, compiler_options=compiler_options(), **options)
+    program = jitted.lower(*arguments).compile()
     return program, time.perf_counter() - started
 
 

@@ -5,6 +5,7 @@
 Every number is a ratio to the plain network of the same rounds, or seconds beside it.
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -19,12 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bnn_jax import noise
-from bnn_jax.benchmark import cases, timing
-from bnn_jax.benchmark.workloads import WORKLOADS
+from bnn_jax.benchmark import cases, roofline, timing
+from bnn_jax.benchmark.workloads import WORKLOADS, Workload
+from bnn_jax.compilation import compiler_options
 from bnn_jax.config_errors import nearest
 
 NAMES = tuple(WORKLOADS)
-KINDS = ("train", "predict")
+KINDS = ("train", "epoch", "predict")
+STEPS_OF_AN_EPOCH = 10
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
@@ -43,7 +46,8 @@ def run(
 
     Args:
         names: of `WORKLOADS`.
-        kinds: "train" for training steps, "predict" for predictions.
+        kinds: "train" for training steps, "epoch" for several with their batches gathered from data
+            on the device, "predict" for predictions.
         precision: the dtype of the computation, "float32" or "bfloat16".
         rounds: timed rounds of each workload.
         samples: weight samples of a prediction.
@@ -80,26 +84,16 @@ def _results(
     kl_every: int,
 ) -> Iterable[dict[str, Any]]:
     dtype = DTYPES[precision]
+    reached = roofline.measure(dtype)
     for name in names:
         workload = WORKLOADS[name]
         for kind in kinds:
             if kind == "train":
-                made = {"plain": cases.train_step(workload, None, dtype=dtype)}
-                every: dict[str, Any] = {"dtype": dtype, "kl_every": kl_every}
-                for estimator in workload.estimators:
-                    made[estimator] = cases.train_step(workload, estimator, **every)
-                made["reparam, 4 samples"] = cases.train_step(
-                    workload, "reparam", samples=4, **every
-                )
+                made = _train_steps(workload, dtype, kl_every)
+            elif kind == "epoch":
+                made = _epochs(workload, dtype)
             else:
-                options: dict[str, Any] = {"dtype": dtype, "examples": examples}
-                made = {
-                    "plain": cases.plain_passes(workload, passes=samples, **options),
-                    "predict": cases.prediction(workload, samples=samples, **options),
-                    "predict, antithetic": cases.prediction(
-                        workload, samples=samples, antithetic=True, **options
-                    ),
-                }
+                made = _predictions(workload, dtype, samples, examples)
             times = timing.in_turns({k: case.call for k, case in made.items()}, rounds=rounds)
             for variant, case in made.items():
                 steps = 4 if variant.endswith("4 samples") else 1
@@ -113,6 +107,8 @@ def _results(
                     "spread": times[variant].spread,
                     "compile_seconds": case.compile_seconds,
                     **case.cost,
+                    "roofline": reached.least_seconds(case.cost) / times[variant].median,
+                    **dataclasses.asdict(reached),
                     "precision": precision,
                     "rounds": rounds,
                     "kl_every": kl_every,
@@ -121,6 +117,54 @@ def _results(
                     "examples": examples if kind == "predict" else workload.batch,
                     **machine(),
                 }
+
+
+def _train_steps(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cases.Case]:
+    plain = {name: cases.train_step(w, None, dtype=dtype) for name, w in _plain(workload).items()}
+    every: dict[str, Any] = {"dtype": dtype, "kl_every": kl_every}
+    made = {
+        name: cases.train_step(workload.seen_by(name), name, **every)
+        for name in workload.estimators
+    }
+    four = cases.train_step(workload.seen_by("reparam"), "reparam", samples=4, **every)
+    return plain | made | {"reparam, 4 samples": four}
+
+
+def _epochs(workload: Workload, dtype: Any) -> dict[str, cases.Case]:
+    """Each step a call from Python, and all of them in one call."""
+    drawn = workload.seen_by("reparam")
+    options: dict[str, Any] = {"dtype": dtype, "steps": STEPS_OF_AN_EPOCH}
+    return {
+        "plain": cases.epoch(workload, None, steps_per_call=1, **options),
+        "reparam": cases.epoch(drawn, "reparam", steps_per_call=1, **options),
+        "reparam, in one call": cases.epoch(
+            drawn, "reparam", steps_per_call=STEPS_OF_AN_EPOCH, **options
+        ),
+    }
+
+
+def _predictions(
+    workload: Workload, dtype: Any, samples: int, examples: int
+) -> dict[str, cases.Case]:
+    options: dict[str, Any] = {"dtype": dtype, "examples": examples}
+    plain = {
+        name: cases.plain_passes(w, passes=samples, **options)
+        for name, w in _plain(workload).items()
+    }
+    drawn = workload.seen_by("reparam")
+    return plain | {
+        "predict": cases.prediction(drawn, samples=samples, **options),
+        "predict, antithetic": cases.prediction(drawn, samples=samples, antithetic=True, **options),
+    }
+
+
+def _plain(workload: Workload) -> dict[str, Workload]:
+    """The network as Flax has it, to which ratios are; and its faster form, if it has one."""
+    fast = workload.in_fast_form()
+    if fast is None:
+        return {"plain": workload}
+    assert workload.faster is not None
+    return {"plain": workload, f"plain, {workload.faster[0]}": fast}
 
 
 def machine() -> dict[str, Any]:
@@ -134,6 +178,7 @@ def machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "python": platform.python_version(),
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
+        "compiler_options": compiler_options(),
     }
 
 
@@ -141,6 +186,7 @@ def table(results: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any
     """The results as text; with those of another run, their ratios beside them."""
     before = {_name(r): r for r in other}
     columns = ["workload", "kind", "variant", "ratio to plain", "ms", "spread", "compile, s"]
+    columns.append("roofline")
     grid = Table(box=box.SIMPLE_HEAD)
     for column in [*columns, *(["ms here / there"] if before else [])]:
         grid.add_column(column, justify="left" if column in columns[:3] else "right")
@@ -148,6 +194,8 @@ def table(results: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any
         cells = [result["workload"], result["kind"], result["variant"]]
         cells += [f"{result['ratio']:.2f}", f"{result['median_ms']:.2f}"]
         cells += [f"{100 * result['spread']:.0f} %", f"{result['compile_seconds']:.1f}"]
+        share = result.get("roofline", 0.0)
+        cells.append(f"{100 * share:.0f} %" if share else "")
         if before:
             there = before.get(_name(result))
             cells.append(f"{result['median_ms'] / there['median_ms']:.2f}" if there else "")

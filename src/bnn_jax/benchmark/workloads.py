@@ -34,7 +34,8 @@ class Workload:
         classes: of the labels, which have the shape of the logits without the last axis.
         estimators: name -> what `to_bnn` takes.
         train_options: how the network is called in training.
-        other_networks: estimator -> another form of the network, which that estimator needs.
+        faster: what its faster form on CPU is called, and the form: the same network for estimators
+            that need not see its convolutions. None where there is none.
     """
 
     title: str
@@ -44,9 +45,17 @@ class Workload:
     classes: int
     estimators: Mapping[str, str | Mapping[str, str]]
     train_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    other_networks: Mapping[str, Callable[[Any], nn.Module]] = dataclasses.field(
-        default_factory=dict
-    )
+    faster: tuple[str, Callable[[Any], nn.Module]] | None = None
+
+    def in_fast_form(self) -> "Workload | None":
+        """With the network's faster form, where there is one."""
+        if self.faster is None or jax.default_backend() != "cpu":
+            return None
+        return dataclasses.replace(self, network=self.faster[1], faster=None)
+
+    def seen_by(self, estimator: str) -> "Workload":
+        """What is timed under an estimator: flipout has to see the convolutions."""
+        return (None if estimator == "flipout" else self.in_fast_form()) or self
 
 
 def _images(*shape: int) -> Callable[[Any, int], Any]:
@@ -55,12 +64,6 @@ def _images(*shape: int) -> Callable[[Any, int], Any]:
 
 def _tokens(key: Any, examples: int) -> Any:
     return jax.random.randint(key, (examples, 128), 0, 256)
-
-
-def _lenet(dtype: Any) -> nn.Module:
-    if jax.default_backend() == "cpu":
-        return LeNet5(dtype=dtype, conv_general_dilated=banded_conv)
-    return LeNet5(dtype=dtype)
 
 
 _DENSE = {"reparam": "reparam", "local_reparam": "local_reparam", "flipout": "flipout"}
@@ -84,7 +87,7 @@ WORKLOADS: dict[str, Workload] = {
     ),
     "W3": Workload(
         "LeNet-5",
-        _lenet,
+        lambda dtype: LeNet5(dtype=dtype),
         64,
         _images(32, 32, 1),
         10,
@@ -93,8 +96,10 @@ WORKLOADS: dict[str, Workload] = {
             "local_reparam": {"conv*": "reparam", "*": "local_reparam"},
             "flipout": "flipout",
         },
-        # Flipout has to see the convolution itself.
-        other_networks={"flipout": lambda dtype: LeNet5(dtype=dtype)},
+        faster=(
+            "banded_conv",
+            lambda dtype: LeNet5(dtype=dtype, conv_general_dilated=banded_conv),
+        ),
     ),
     "W4": Workload(
         "ResNet-20",
