@@ -125,6 +125,16 @@ def build_likelihood(config: Config) -> Any:
     return LIKELIHOODS[config.likelihood.name](**config.likelihood.model_dump(exclude={"name"}))
 
 
+OPTIMIZERS: dict[str, Callable[[Any, sections.Optimizer], optax.GradientTransformation]] = {
+    "adam": lambda rate, _: optax.adam(rate),
+    "adamw": lambda rate, given: optax.adamw(rate, weight_decay=given.weight_decay),
+    "adam_weight_decay": lambda rate, given: optimizers.adam_weight_decay(
+        rate, weight_decay=given.weight_decay
+    ),
+    "sgd": lambda rate, given: optax.sgd(rate, momentum=given.momentum or None),
+}
+
+
 def build_optimizer(
     config: Config, *, steps_per_epoch: int, epochs: int
 ) -> optax.GradientTransformation:
@@ -139,13 +149,7 @@ def build_optimizer(
     if warmup:
         rise = optax.linear_schedule(0.0, settings.learning_rate, warmup)
         rate = optax.join_schedules([rise, rate], [warmup])
-    if settings.name == "adam":
-        return optax.adam(rate)
-    if settings.name == "adamw":
-        return optax.adamw(rate, weight_decay=settings.weight_decay)
-    if settings.name == "adam_weight_decay":
-        return optimizers.adam_weight_decay(rate, weight_decay=settings.weight_decay)
-    return optax.sgd(rate, momentum=settings.momentum or None)
+    return OPTIMIZERS[settings.name](rate, settings)
 
 
 def build_schedule(config: Config, *, steps_per_epoch: int) -> objective.Schedule:

@@ -190,7 +190,8 @@ class Training(Section):
     epochs: Count
     batch_size: Count
     dtype: Literal["float32", "bfloat16"] = "float32"
-    generator: Literal["threefry", "hash", "rbg", "jax"] | None = None  # of noise; null: by backend
+    # Of the noise; null: by backend.
+    generator: Literal["threefry", "threefry13", "hash", "rbg", "jax"] | None = None
     evaluate_every: Count = 1
     checkpoint_every: Count = 1
 
