@@ -24,7 +24,7 @@ from bnn_jax.predict import Classification, Regression
 from bnn_jax.run import Run as Run
 from bnn_jax.run import evaluated as evaluated
 from bnn_jax.run import loop_of, set_up
-from bnn_jax.run_data import Images, Points
+from bnn_jax.run_data import Points
 from bnn_jax.run_folder import RunError as RunError
 from bnn_jax.run_folder import RunFolder
 
@@ -74,7 +74,7 @@ def _train(config: Config, resume: bool) -> dict[str, Any]:
         folder.save(int(state.step), run.checkpoint(state, totals))
         if interrupted():
             _leave_interrupted(folder, int(state.step))
-        summary = _results(run, folder, evaluated(state)) | {
+        summary = _results(dataclasses.replace(run, state=state), folder) | {
             "steps": int(state.step),
             "train_seconds": round(seconds, 2),
         }
@@ -104,7 +104,7 @@ def evaluate(run: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def summarise(run: Run, folder: Path) -> dict[str, Any]:
     """Evaluate a run that `load` made of this folder, and write the folder's summary anew."""
     run_folder = RunFolder(folder)
-    results = _results(run, run_folder, evaluated(run.state))
+    results = _results(run, run_folder)
     summary = run_folder.read_summary() | results | {"steps": int(run.state.step)}
     run_folder.write_summary(summary)
     return summary
@@ -138,7 +138,7 @@ def _record_epochs(
         if "squared_error" in line:
             line["rmse"] = math.sqrt(line.pop("squared_error"))
         if epoch % settings.evaluate_every == 0:
-            found = _score(run, gaussian.mean(evaluated(state)))
+            found = _score(run, run.of_held_out(gaussian.mean(evaluated(state)), intervals=False))
             line[f"{run.examples.held_out_name}_at_posterior_mean"] = found
         folder.append_metrics(line)
         if epoch % settings.checkpoint_every == 0 and epoch < settings.epochs:
@@ -157,9 +157,9 @@ def _leave_interrupted(folder: RunFolder, step: int) -> None:
     raise KeyboardInterrupt
 
 
-def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
+def _results(run: Run, folder: RunFolder) -> dict[str, Any]:
     """The metrics of the posterior predictive on the held-out examples, and what they belong to."""
-    settings = run.config.evaluation
+    settings, posterior = run.config.evaluation, evaluated(run.state)
     kl_key = jax.random.fold_in(named_key(run.config, "evaluation"), settings.num_samples)
     random = gaussian.random_leaves(posterior)
     with noise.generator(run.config.training.generator):
@@ -167,7 +167,7 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     return {
         "status": "finished",
         "run": str(folder.path),
-        **_score(run, posterior, levels=scores.LEVELS),
+        **_score(run, run.held_out_predictive),
         **_against_the_law(run, posterior),
         "kl": kl,
         "evaluated_on": run.examples.held_out_name,
@@ -183,14 +183,12 @@ def _results(run: Run, folder: RunFolder, posterior: PyTree) -> dict[str, Any]:
     }
 
 
-def _score(run: Run, posterior: PyTree, levels: Sequence[float] = ()) -> dict[str, float]:
-    """The scores of the held-out examples; `levels` are the quantiles of numbers."""
-    inputs, targets = run.examples.held_out
-    if isinstance(run.examples, Images):
-        classes: Classification = run.predict(posterior, inputs)
-        return scores.of_classes(classes, targets, ece_bins=run.config.evaluation.ece_bins)
-    numbers: Regression = run.predict(posterior, inputs, targets, levels=levels)
-    return scores.of_numbers(numbers, targets)
+def _score(run: Run, predicted: Classification | Regression) -> dict[str, float]:
+    """The scores of a prediction of the held-out examples."""
+    _, targets = run.examples.held_out
+    if isinstance(predicted, Classification):
+        return scores.of_classes(predicted, targets, ece_bins=run.config.evaluation.ece_bins)
+    return scores.of_numbers(predicted, targets)
 
 
 def _against_the_law(run: Run, posterior: PyTree) -> dict[str, Any]:
@@ -229,7 +227,7 @@ def _train_twin(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) ->
         print("the run is complete; its deterministic twin was stopped early", file=sys.stderr)
     folder.save_twin(evaluated(state))
     return {
-        **_score(run, evaluated(state), levels=scores.LEVELS),
+        **_score(run, run.of_held_out(evaluated(state))),
         "epochs": int(state.step) // loop.steps_per_epoch,
         "train_seconds": round(time.perf_counter() - started, 2),
     }

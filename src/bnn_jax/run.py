@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
-from bnn_jax import assembly, gaussian, noise, run_data
+from bnn_jax import assembly, gaussian, noise, run_data, scores
 from bnn_jax import train as training
 from bnn_jax.assembly import named_key
 from bnn_jax.config import Config
@@ -93,6 +93,16 @@ class Run:
                     **options,
                 },
             )
+
+    def of_held_out(self, posterior: PyTree, *, intervals: bool = True) -> Any:
+        """The predictive of the held-out examples; of numbers, with the ends of their interval."""
+        levels = scores.LEVELS if intervals and isinstance(self.examples, Points) else ()
+        return self.predict(posterior, *self.examples.held_out, levels=levels)
+
+    @cached_property
+    def held_out_predictive(self) -> Any:
+        """The predictive of the held-out examples by the state's posterior, computed once."""
+        return self.of_held_out(evaluated(self.state))
 
     def checkpoint(self, state: training.State, totals: Any) -> dict[str, Any]:
         """What is saved: all that training goes on from, and the prior."""

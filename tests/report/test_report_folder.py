@@ -73,6 +73,24 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "load", fake)
 
 
+def test_summary_and_report_predict_the_held_out_examples_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    predict_of = experiment.Run.predict
+
+    def counted(self: Any, posterior: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        if random_leaves(posterior):
+            drawn.append(len(inputs))
+        return predict_of(self, posterior, inputs, *args, **options)
+
+    monkeypatch.setattr(experiment.Run, "predict", counted)
+    loaded = experiment.load(run)
+    experiment.summarise(loaded, run)
+    report.write(run, loaded)
+    assert drawn.count(60) == 1
+
+
 @pytest.mark.parametrize("twin", [True, False])
 def test_report_of_a_run(
     run: Path, others: None, twin: bool, monkeypatch: pytest.MonkeyPatch

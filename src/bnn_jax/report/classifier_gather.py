@@ -62,6 +62,7 @@ def gather_classifier(
         images,
         labels,
         [class_names[label] for label in labels],
+        run.held_out_predictive,
     )
     others = [
         _group(
@@ -72,6 +73,7 @@ def gather_classifier(
             found.images,
             None,
             [found.label_names[label] for label in found.labels],
+            _predict(run, posterior, found.images, None, config.evaluation.num_samples),
             found.changes,
         )
         for found in sets
@@ -115,15 +117,15 @@ def _group(
     images: np.ndarray,
     labels: np.ndarray | None,
     label_names: Sequence[str],
+    predictive: Classification,
     changes: str = "",
 ) -> Group:
-    count = run.config.evaluation.num_samples
     return Group(
         name=name,
         images=images,
         labels=labels,
         label_names=label_names,
-        predictive=_predict(run, posterior, images, labels, count),
+        predictive=predictive,
         at_mean=_predict(run, gaussian.mean(posterior), images, labels, None),
         twin=None if twin is None else _predict(run, twin, images, labels, None),
         changes=changes,
