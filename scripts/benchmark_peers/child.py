@@ -22,7 +22,7 @@ from bnn_jax.benchmark.workloads import WORKLOADS
 
 def build(workload: str, kind: str, kl_every: int) -> cases.Case:
     """The case: a training step with sampled weights, as the peers have it, or a prediction."""
-    chosen = WORKLOADS[workload].seen_by("reparam")
+    chosen = WORKLOADS[workload].in_fast_form()
     if kind == "train":
         return cases.train_step(chosen, "reparam", dtype=jnp.float32, kl_every=kl_every)
     return cases.prediction(chosen, dtype=jnp.float32, samples=32, examples=1000)

@@ -38,11 +38,13 @@ def build_model(config: Config, examples: Images | Points) -> BayesianModel:
     else:
         assert not isinstance(config.likelihood, Categorical)  # Config refuses it with points
         outputs = config.likelihood.num_outputs
+    # On CPU as matrix products.
+    convolution = banded_conv if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
     module: Any
     if isinstance(settings, sections.MLP):
         module = MLP(hidden=settings.hidden, num_outputs=outputs, dtype=dtype)
     else:
-        module = LeNet5(num_classes=outputs, dtype=dtype, conv_general_dilated=convolution(config))
+        module = LeNet5(num_classes=outputs, dtype=dtype, conv_general_dilated=convolution)
     init_key, posterior_key = jax.random.split(named_key(config, "init"))
     variables = jax.jit(module.init)(init_key, example)
     where = config.posterior.where
@@ -67,17 +69,6 @@ def build_model(config: Config, examples: Images | Points) -> BayesianModel:
                 )
     posterior = initial_posterior(config, posterior_key, model.posterior)
     return dataclasses.replace(model, posterior=posterior, estimators=estimators)
-
-
-def convolution(config: Config) -> Callable[..., Any]:
-    """How LeNet-5's convolutions are computed: on CPU as matrix products.
-
-    Not under an estimator other than reparam, which has to see the convolution itself.
-    """
-    estimators = {config.estimator_of(weight) for weight in sections.LeNet5.CONVOLUTIONS}
-    if jax.default_backend() == "cpu" and estimators == {"reparam"}:
-        return banded_conv
-    return jax.lax.conv_general_dilated
 
 
 def initial_posterior(config: Config, key: PRNGKey, posterior: PyTree) -> PyTree:

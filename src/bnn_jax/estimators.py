@@ -17,6 +17,7 @@ Sources: Kingma, Salimans, Welling 2015, arXiv:1506.02557 (local reparameterisat
 Wen, Vicol, Ba, Tran, Grosse 2018, arXiv:1803.04386 (flipout).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -87,10 +88,15 @@ def flipout(
         out_signs: shape of the signs on y: full on the example and the output axes, else 1.
     """
     in_key, out_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
-    flipped = linear(x * noise.signs(in_key, in_signs, x.dtype), deviation)
-    return perturb(
-        linear(x, mean), flipped * noise.signs(out_key, out_signs, flipped.dtype), antithetic
-    )
+    if math.prod(in_signs[1:]) == 1:
+        # An example has one sign on x, which multiplies those on y and changes nothing. So both
+        # maps are of the same x, and one map.
+        both = jax.vmap(linear, in_axes=(None, 0))(x, jnp.stack([mean, deviation]))
+        y, flipped = both[0], both[1]
+    else:
+        y = linear(x, mean)
+        flipped = linear(x * noise.signs(in_key, in_signs, x.dtype), deviation)
+    return perturb(y, flipped * noise.signs(out_key, out_signs, flipped.dtype), antithetic)
 
 
 def perturb(mean: Any, spread: Any, antithetic: bool) -> Any:

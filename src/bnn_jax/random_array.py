@@ -36,6 +36,8 @@ from bnn_jax import estimators, example_axis, gaussian, noise
 from bnn_jax.gaussian import Gaussian, is_gaussian
 from bnn_jax.noise import PRNGKey
 
+NHWC_CONVOLUTION = "nhwc_convolution_as_a_whole"
+
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
@@ -200,7 +202,7 @@ def _evaluate(
         outputs = [Origin(with_data, axis) for axis in example_axis.of_outputs(eqn, axes)]
         if not any(isinstance(v, RandomArray) for v in values):
             out = _bind(eqn, values)
-        elif eqn.primitive.name in _CALLS:
+        elif eqn.primitive.name in _CALLS and _operation(eqn) not in _LINEAR:
             inner = eqn.params[_CALLS[eqn.primitive.name]]
             out, outputs = _evaluate(inner.jaxpr, inner.consts, values, inputs)
         else:
@@ -224,14 +226,19 @@ def _random_equation(
     Args:
         axes: the example axis of each value; the estimators know axis 0 only.
     """
-    primitive = eqn.primitive.name
+    operation = _operation(eqn)
     random = [v for v in values if isinstance(v, RandomArray)]
     out = None
-    if primitive in _VIEWS and len(values) == 1:
+    if operation in _VIEWS and len(values) == 1:
         out = _view(eqn, random[0])
-    elif primitive in _LINEAR and len(random) == 1 and 0 in axes:
-        out = _LINEAR[primitive](eqn, *values)
+    elif operation in _LINEAR and len(random) == 1 and 0 in axes:
+        out = _LINEAR[operation](eqn, *values)
     return [out] if out is not None else _bind(eqn, [_sampled(v) for v in values])
+
+
+def _operation(eqn: jex.JaxprEqn) -> str:
+    """The primitive's name; that of the function where a jitted one is called."""
+    return str(eqn.params["name"] if eqn.primitive.name == "jit" else eqn.primitive.name)
 
 
 def _out_shape(eqn: jex.JaxprEqn) -> tuple[int, ...]:
@@ -311,8 +318,21 @@ def _conv_general_dilated(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
     spec = eqn.params["dimension_numbers"]
     if spec.lhs_spec[0] != 0:
         return None  # The examples are not what the convolution takes for a batch.
+    return _convolution(eqn, lhs, rhs, spec.lhs_spec[:2], spec.out_spec[:2])
+
+
+def _nhwc_convolution(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
+    """A jitted function of images (examples, height, width, channels) and a random kernel."""
+    if isinstance(lhs, RandomArray) or rhs.copies:
+        return None
+    return _convolution(eqn, lhs, rhs, (0, 3), (0, 3))
+
+
+def _convolution(
+    eqn: jex.JaxprEqn, lhs: Array, rhs: RandomArray, in_axes: Sequence[int], out_axes: Sequence[int]
+) -> Array:
+    """The axes are those of examples and channels, of the data and of the result."""
     out_shape = _out_shape(eqn)
-    in_axes, out_axes = spec.lhs_spec[:2], spec.out_spec[:2]
     in_signs = tuple(n if a in in_axes else 1 for a, n in enumerate(lhs.shape))
     out_signs = tuple(n if a in out_axes else 1 for a, n in enumerate(out_shape))
 
@@ -385,4 +405,6 @@ _LINEAR: dict[str, Callable[..., Any]] = {
     lax.dot_general_p.name: _dot_general,
     lax.conv_general_dilated_p.name: _conv_general_dilated,
     lax.add_p.name: _add,
+    # A jitted function by this name is a convolution, however it computes it.
+    NHWC_CONVOLUTION: _nhwc_convolution,
 }

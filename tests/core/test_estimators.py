@@ -86,10 +86,12 @@ def test_positions_of_an_example_share_its_weights_in_dense(estimator: str) -> N
     assert_covariance(y[:, 1].reshape(DRAWS, 4), within.reshape(4, 4))
 
 
-@pytest.mark.parametrize("estimator", ["reparam", "flipout"])
-def test_positions_of_an_example_share_its_weights_in_conv(estimator: str) -> None:
-    params = {"kernel": random_posterior(3, 2, 2, 2), "bias": random_posterior(4, 2)}
-    x = data(0, 2, 4, 2)
+@pytest.mark.parametrize(
+    ("estimator", "channels"), [("reparam", 2), ("flipout", 2), ("flipout", 1)]
+)
+def test_positions_of_an_example_share_its_weights_in_conv(estimator: str, channels: int) -> None:
+    params = {"kernel": random_posterior(3, 2, channels, 2), "bias": random_posterior(4, 2)}
+    x = data(0, 2, 4, channels)
     y = draws(lambda k: functional.conv(k, params, x, estimator=estimator, padding="VALID"))
     patches = np.stack([np.asarray(x[1, s : s + 2]) for s in range(3)])
     within = np.einsum(
@@ -146,13 +148,14 @@ def test_local_reparam_is_its_formula(params: dict[str, Gaussian]) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", ["dense", "positions", "conv"])
+@pytest.mark.parametrize("layer", ["dense", "positions", "conv", "conv of one channel"])
 def test_flipout_with_all_signs_one_is_reparam(layer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     no_signs(monkeypatch)
-    shape = {"dense": (3, 2), "positions": (3, 2), "conv": (2, 3, 2)}[layer]
+    channels = 1 if layer == "conv of one channel" else 3
+    shape = (2, channels, 2) if layer.startswith("conv") else (channels, 2)
     params = {"kernel": random_posterior(1, *shape), "bias": random_posterior(2, 2)}
-    x = data(0, 2, 3) if layer == "dense" else data(0, 2, 4, 3)
-    apply = functional.conv if layer == "conv" else functional.dense
+    x = data(0, 2, channels) if layer == "dense" else data(0, 2, 4, channels)
+    apply = functional.conv if layer.startswith("conv") else functional.dense
     for antithetic in (False, True):
         one = apply(key(0), params, x, estimator="flipout", antithetic=antithetic)
         other = apply(key(0), params, x, estimator="reparam", antithetic=antithetic)

@@ -1,6 +1,7 @@
 """The example networks: shapes, sizes, and a max pool that is Flax's."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from core_helpers import data, key
 from flax import linen as nn
 
+from bnn_jax import to_bnn
 from bnn_jax.models import MLP, LeNet5, banded_conv
 from bnn_jax.models.networks import max_pool_2x2
 
@@ -110,3 +112,27 @@ def test_banded_conv_is_a_matrix_product() -> None:
     x = jnp.zeros((2, 32, 32, 1))
     variables = jax.eval_shape(net.init, key(0), x)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(net.apply)(variables, x))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("estimator", ["flipout", "local_reparam", "reparam"])
+def test_estimators_see_a_convolution_in_banded_conv(estimator: str, channels: int) -> None:
+    x = data(0, 3, 6, 5, channels)
+    options = {"features": 2, "kernel_size": (3, 2), "padding": "VALID"}
+    plain = nn.Conv(**options)
+    variables = plain.init(key(1), x)
+
+    def value(net: nn.Conv) -> tuple[Any, list[Any]]:
+        model = to_bnn(net, variables, estimator=estimator, initial_std=0.3)
+
+        def loss(posterior: Any) -> jax.Array:
+            return jnp.sum(jnp.sin(model.apply(key(2), posterior, x)))
+
+        rules = [w.applied for w in model.report(inputs=(x,)).weights]
+        return jax.value_and_grad(loss)(model.posterior), rules
+
+    banded, rules = value(nn.Conv(**options, conv_general_dilated=banded_conv))
+    laxs, expected_rules = value(plain)
+    assert rules == expected_rules
+    for a, b in zip(jax.tree.leaves(banded), jax.tree.leaves(laxs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

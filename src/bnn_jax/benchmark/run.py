@@ -120,25 +120,24 @@ def _results(
 
 
 def _train_steps(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cases.Case]:
-    plain = {name: cases.train_step(w, None, dtype=dtype) for name, w in _plain(workload).items()}
+    fast = workload.in_fast_form()
     every: dict[str, Any] = {"dtype": dtype, "kl_every": kl_every}
-    made = {
-        name: cases.train_step(workload.seen_by(name), name, **every)
-        for name in workload.estimators
+    return {
+        **{name: cases.train_step(w, None, dtype=dtype) for name, w in _plain(workload).items()},
+        **{name: cases.train_step(fast, name, **every) for name in workload.estimators},
+        "reparam, 4 samples": cases.train_step(fast, "reparam", samples=4, **every),
     }
-    four = cases.train_step(workload.seen_by("reparam"), "reparam", samples=4, **every)
-    return plain | made | {"reparam, 4 samples": four}
 
 
 def _epochs(workload: Workload, dtype: Any) -> dict[str, cases.Case]:
     """Each step a call from Python, and all of them in one call."""
-    drawn = workload.seen_by("reparam")
+    fast = workload.in_fast_form()
     options: dict[str, Any] = {"dtype": dtype, "steps": STEPS_OF_AN_EPOCH}
     return {
         "plain": cases.epoch(workload, None, steps_per_call=1, **options),
-        "reparam": cases.epoch(drawn, "reparam", steps_per_call=1, **options),
+        "reparam": cases.epoch(fast, "reparam", steps_per_call=1, **options),
         "reparam, in one call": cases.epoch(
-            drawn, "reparam", steps_per_call=STEPS_OF_AN_EPOCH, **options
+            fast, "reparam", steps_per_call=STEPS_OF_AN_EPOCH, **options
         ),
     }
 
@@ -146,22 +145,23 @@ def _epochs(workload: Workload, dtype: Any) -> dict[str, cases.Case]:
 def _predictions(
     workload: Workload, dtype: Any, samples: int, examples: int
 ) -> dict[str, cases.Case]:
+    fast = workload.in_fast_form()
     options: dict[str, Any] = {"dtype": dtype, "examples": examples}
-    plain = {
-        name: cases.plain_passes(w, passes=samples, **options)
-        for name, w in _plain(workload).items()
-    }
-    drawn = workload.seen_by("reparam")
-    return plain | {
-        "predict": cases.prediction(drawn, samples=samples, **options),
-        "predict, antithetic": cases.prediction(drawn, samples=samples, antithetic=True, **options),
+    drawn: dict[str, Any] = {"samples": samples, **options}
+    return {
+        **{
+            name: cases.plain_passes(w, passes=samples, **options)
+            for name, w in _plain(workload).items()
+        },
+        "predict": cases.prediction(fast, **drawn),
+        "predict, antithetic": cases.prediction(fast, antithetic=True, **drawn),
     }
 
 
 def _plain(workload: Workload) -> dict[str, Workload]:
     """The network as Flax has it, to which ratios are; and its faster form, if it has one."""
     fast = workload.in_fast_form()
-    if fast is None:
+    if fast is workload:
         return {"plain": workload}
     assert workload.faster is not None
     return {"plain": workload, f"plain, {workload.faster[0]}": fast}

@@ -34,8 +34,7 @@ class Workload:
         classes: of the labels, which have the shape of the logits without the last axis.
         estimators: name -> what `to_bnn` takes.
         train_options: how the network is called in training.
-        faster: what its faster form on CPU is called, and the form: the same network for estimators
-            that need not see its convolutions. None where there is none.
+        faster: what its faster form on CPU is called, and the form; None where there is none.
     """
 
     title: str
@@ -47,15 +46,11 @@ class Workload:
     train_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     faster: tuple[str, Callable[[Any], nn.Module]] | None = None
 
-    def in_fast_form(self) -> "Workload | None":
+    def in_fast_form(self) -> "Workload":
         """With the network's faster form, where there is one."""
         if self.faster is None or jax.default_backend() != "cpu":
-            return None
+            return self
         return dataclasses.replace(self, network=self.faster[1], faster=None)
-
-    def seen_by(self, estimator: str) -> "Workload":
-        """What is timed under an estimator: flipout has to see the convolutions."""
-        return (None if estimator == "flipout" else self.in_fast_form()) or self
 
 
 def _images(*shape: int) -> Callable[[Any, int], Any]:
