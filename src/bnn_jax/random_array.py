@@ -237,13 +237,20 @@ def _random_equation(
 
 
 def _operation(eqn: jex.JaxprEqn) -> str:
-    """The primitive's name; that of the function where a jitted one is called."""
-    return str(eqn.params["name"] if eqn.primitive.name == "jit" else eqn.primitive.name)
+    """The primitive's name, or that of a convolution where a function which is one is called."""
+    if eqn.primitive.name != "jit" or eqn.params["name"] != NHWC_CONVOLUTION:
+        return str(eqn.primitive.name)
+    # Under vmap, and in derivatives, other functions are called by this name.
+    shapes = [_shape(v) for v in (*eqn.invars, *eqn.outvars)]
+    if [len(shape) for shape in shapes] != [4, 4, 4]:
+        return "jit"
+    (n, height, width, channels), (i, j, inputs, features), out = shapes
+    whole = channels == inputs and out == (n, height - i + 1, width - j + 1, features)
+    return NHWC_CONVOLUTION if whole else "jit"
 
 
-def _out_shape(eqn: jex.JaxprEqn) -> tuple[int, ...]:
-    aval: Any = eqn.outvars[0].aval
-    return tuple(aval.shape)
+def _shape(atom: Any) -> tuple[int, ...]:
+    return tuple(atom.aval.shape)
 
 
 def _sampled(value: Any) -> Any:
@@ -332,7 +339,7 @@ def _convolution(
     eqn: jex.JaxprEqn, lhs: Array, rhs: RandomArray, in_axes: Sequence[int], out_axes: Sequence[int]
 ) -> Array:
     """The axes are those of examples and channels, of the data and of the result."""
-    out_shape = _out_shape(eqn)
+    out_shape = _shape(eqn.outvars[0])
     in_signs = tuple(n if a in in_axes else 1 for a, n in enumerate(lhs.shape))
     out_signs = tuple(n if a in out_axes else 1 for a, n in enumerate(out_shape))
 
@@ -398,7 +405,7 @@ def _add(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
     else:
         spread = w.std[first] * noise.normal(weight.key, per_example, w.mean.dtype)
     bias = estimators.perturb(w.mean[first], spread, weight.antithetic)
-    return x + jnp.broadcast_to(bias, _out_shape(eqn))
+    return x + jnp.broadcast_to(bias, _shape(eqn.outvars[0]))
 
 
 _LINEAR: dict[str, Callable[..., Any]] = {

@@ -73,7 +73,7 @@ def test_the_command_writes_lines_and_prints_a_table(
     variants = ["plain", "reparam", "local_reparam", "flipout", "reparam, 4 samples"]
     assert [line["variant"] for line in lines] == [
         *variants,
-        *("plain", "reparam", "reparam, in one call"),
+        *("plain", "plain, in one call", "reparam", "reparam, in one call"),
         "plain",
         "predict",
         "predict, antithetic",
@@ -83,6 +83,10 @@ def test_the_command_writes_lines_and_prints_a_table(
         assert line["ratio"] == 1.0 or line["variant"] != "plain"
         assert {"device", "jax", "flags", "generator", "precision", "rounds"} <= set(line)
         assert line["flops_per_second"] > 1e8
+        assert line["samples"] == (4 if "4 samples" in line["variant"] else 1) + (
+            line["kind"] == "predict"
+        )
+        assert line["examples"] == {"train": 128, "epoch": 3 * 128, "predict": 1000}[line["kind"]]
     plain, step = lines[0], lines[1]
     assert step["flops"] > plain["flops"] > 1e8
     assert step["argument_bytes"] > 1.9 * plain["argument_bytes"] > 5e6

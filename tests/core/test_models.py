@@ -136,3 +136,20 @@ def test_estimators_see_a_convolution_in_banded_conv(estimator: str, channels: i
     assert rules == expected_rules
     for a, b in zip(jax.tree.leaves(banded), jax.tree.leaves(laxs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_under_vmap_banded_conv_is_no_convolution_of_examples() -> None:
+    """There the examples are on another axis, so the kernel is drawn once."""
+    x = data(0, 3, 6, 5, 1)
+    net = nn.Conv(2, (3, 2), padding="VALID", use_bias=False, conv_general_dilated=banded_conv)
+    params = net.init(key(1), x)["params"]
+
+    def one_by_one(params: Any, x: jax.Array) -> jax.Array:
+        return jax.vmap(lambda image: net.apply({"params": params}, image[None])[0])(x)
+
+    model = to_bnn(one_by_one, params, estimator="flipout", initial_std=0.3)
+    (weight,) = model.report(x).weights
+    assert weight.applied == ("reparam",)
+    got = model.apply(key(2), model.posterior, x)
+    weights = model.sample(key(2), model.posterior)
+    np.testing.assert_allclose(got, net.apply({"params": weights}, x), rtol=1e-4, atol=1e-5)

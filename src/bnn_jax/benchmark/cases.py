@@ -28,13 +28,16 @@ class Case:
 
     Attributes:
         call: runs it once.
-        compile_seconds: to trace and compile it.
-        cost: what XLA says of it: flops, bytes read and written, bytes of temporary buffers.
+        compile_seconds: to trace and compile it; of an epoch and a prediction, with the first run.
+        facts: what it does: weight samples, examples, steps from one value of the KL to the next.
+        cost: what XLA says of it: flops, bytes read and written, bytes of temporary buffers. Empty
+            for loops, of which XLA counts the body once.
     """
 
     call: Callable[[], Any]
     compile_seconds: float
-    cost: dict[str, float]
+    facts: dict[str, int]
+    cost: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def train_step(
@@ -51,7 +54,8 @@ def train_step(
         state, info = program(state, key, batch)
         return state.step, info.loss
 
-    return Case(call, seconds, _cost(program))
+    facts = {"samples": samples, "examples": workload.batch, "kl_every": kl_every}
+    return Case(call, seconds, facts, _cost(program))
 
 
 def epoch(
@@ -85,7 +89,8 @@ def epoch(
 
     started = time.perf_counter()
     jax.block_until_ready(call())
-    return Case(call, time.perf_counter() - started, {})
+    facts = {"samples": 1, "examples": steps * workload.batch, "kl_every": 1}
+    return Case(call, time.perf_counter() - started, facts)
 
 
 def _training(
@@ -132,7 +137,7 @@ def prediction(
 
     started = time.perf_counter()
     call()
-    return Case(call, time.perf_counter() - started, {})
+    return Case(call, time.perf_counter() - started, {"samples": samples, "examples": examples})
 
 
 def plain_passes(workload: Workload, *, dtype: Any, passes: int, examples: int) -> Case:
@@ -150,7 +155,8 @@ def plain_passes(workload: Workload, *, dtype: Any, passes: int, examples: int) 
         return [program(params, variables, inputs) for _ in range(passes)]
 
     cost = _cost(program)
-    return Case(call, seconds, cost | {k: passes * cost[k] for k in ("flops", "bytes")})
+    cost |= {name: passes * cost[name] for name in ("flops", "bytes")}
+    return Case(call, seconds, {"samples": passes, "examples": examples}, cost)
 
 
 def _model(workload: Workload, estimator: str | None, dtype: Any) -> BayesianModel:

@@ -1,4 +1,4 @@
-"""Evaluation of uncertainty: functions of arrays, one file for each question."""
+"""Evaluation of uncertainty: functions of arrays, a file for each question; MindSpore's classes."""
 
 from bnn_jax.toolbox import calibration as calibration
 from bnn_jax.toolbox import conformal as conformal
@@ -8,3 +8,5 @@ from bnn_jax.toolbox import out_of_distribution as out_of_distribution
 from bnn_jax.toolbox import regression as regression
 from bnn_jax.toolbox import selective as selective
 from bnn_jax.toolbox import temperature as temperature
+from bnn_jax.toolbox.anomaly_detection import VAEAnomalyDetection as VAEAnomalyDetection
+from bnn_jax.toolbox.uncertainty_evaluation import UncertaintyEvaluation as UncertaintyEvaluation
