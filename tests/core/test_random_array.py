@@ -426,3 +426,30 @@ def test_an_unknown_estimator_is_an_error() -> None:
         random_array.apply(dense, key(0), P, X, estimator="flip")
     assert issubclass(random_array.EstimatorError, ValueError)
     assert "flipout" in estimators.ESTIMATORS
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_second_derivatives_are_differences_of_first_ones(estimator: str) -> None:
+    posterior = {"w": P["w"], "b": P["b"]}
+
+    def network(p: Any, x: Any) -> Any:
+        return jnp.tanh(x @ p["w"] + bias(p))
+
+    @jax.jit
+    def gradient(q: Any) -> Any:
+        def loss(q: Any) -> Any:
+            return jnp.sum(random_array.apply(network, key(3), q, X, estimator=estimator) ** 2)
+
+        return jax.grad(loss)(q)
+
+    towards = jax.tree.map(lambda a: data(7, *a.shape), posterior)
+    _, second = jax.jvp(gradient, (posterior,), (towards,))
+    step = 1e-2
+    ahead, behind = (
+        gradient(jax.tree.map(lambda a, d, s=s: a + s * d, posterior, towards))
+        for s in (step, -step)
+    )
+    for got, a, b in zip(*(jax.tree.leaves(t) for t in (second, ahead, behind)), strict=True):
+        difference = (a - b) / (2 * step)
+        np.testing.assert_allclose(got, difference, rtol=2e-2, atol=2e-2 * jnp.abs(got).max())
+        assert jnp.abs(got).max() > 1e-2
