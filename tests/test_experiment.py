@@ -300,6 +300,20 @@ def test_the_twin_is_kept(tmp_path: Path) -> None:
         RunFolder(tmp_path / "run").restore_twin(like)
 
 
+def test_a_temperature_is_for_the_evaluation_of_weight_samples_alone(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", "training.epochs=1")
+    before = experiment.train(config)
+    twin = before.pop("deterministic")
+    sure = experiment.evaluate(tmp_path / "run", ["evaluation.temperature=0.01"])
+    assert sure["deterministic"] == twin
+    assert sure["nll"] > 2 * before["nll"]  # after one epoch it is not right so often
+    run = experiment.load(tmp_path / "run", ["evaluation.temperature=0.01"])
+    images, _ = run.images.held_out
+    means = gaussian.mean(run.state.posterior)
+    drawn, at_mean = (run.predict(q, images) for q in (run.state.posterior, means))
+    assert drawn.expected_entropy.mean() < 0.1 * at_mean.expected_entropy.mean()
+
+
 def test_images_are_padded_with_black(tmp_path: Path) -> None:
     settings = ["data.padding=2", "data.mean=0.5", "data.std=0.25"]
     images = run_data.load(small(tmp_path / "run", *settings))

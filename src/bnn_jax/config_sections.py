@@ -205,6 +205,7 @@ class Evaluation(Section):
     antithetic: Flag = True  # samples in pairs with opposite noise: the same law, less varied means
     batch_size: Count = 1000
     ece_bins: Count = ECE_BINS  # of the calibration error of classes
+    temperature: Positive = 1.0  # divides the logits of weight samples, in evaluation only
     deterministic_twin: Flag = True
     twin_epochs: Count | None = None
 

@@ -13,7 +13,7 @@ from bnn_jax import assembly, gaussian, noise, run_data, scores
 from bnn_jax import train as training
 from bnn_jax.assembly import named_key
 from bnn_jax.config import Config
-from bnn_jax.likelihoods import Likelihood
+from bnn_jax.likelihoods import Categorical, Likelihood
 from bnn_jax.loop import STEPS_PER_CALL_ON_ACCELERATORS, Loop
 from bnn_jax.predict import predict
 from bnn_jax.run_data import Images, Points
@@ -78,7 +78,12 @@ class Run:
             options: those of `predict`, in place of the settings.
         """
         settings = self.config.evaluation
-        sampled = {"num_samples": settings.num_samples, "antithetic": settings.antithetic}
+        sampled: dict[str, Any] = {
+            "num_samples": settings.num_samples,
+            "antithetic": settings.antithetic,
+        }
+        if isinstance(self.likelihood, Categorical):
+            sampled["likelihood"] = Categorical(temperature=settings.temperature)
         with noise.generator(self.config.training.generator):
             return predict(
                 named_key(self.config, "evaluation"),

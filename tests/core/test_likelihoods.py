@@ -166,3 +166,22 @@ def test_low_precision_outputs_are_scored_in_float32() -> None:
 def test_bad_input_is_told(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_temperature_divides_the_logits(temperature: float) -> None:
+    likelihood = Categorical(temperature=temperature)
+    z = F / temperature
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    labels = np.arange(N) % 2
+    logits = jnp.asarray(F)
+    np.testing.assert_allclose(likelihood.probabilities(logits), p, rtol=1e-12)
+    expected = np.log(p[np.arange(N), labels])
+    np.testing.assert_allclose(
+        likelihood.log_prob(logits, jnp.asarray(labels)), expected, rtol=1e-12
+    )
+
+
+def test_a_temperature_that_is_none() -> None:
+    with pytest.raises(ValueError, match="Categorical needs temperature > 0, got 0"):
+        Categorical(temperature=0.0)
