@@ -187,10 +187,13 @@ def build_step(
     ) -> tuple[Array, tuple[StepInfo, PyTree]]:
         inputs, labels = batch
         keys = _sample_keys(key, num_samples, antithetic)
-        runs = [
-            forward(k, posterior, variables, inputs, antithetic=antithetic and i % 2 == 1)
-            for i, k in enumerate(keys)
-        ]
+        runs: list[tuple[Any, PyTree]] = []
+        state = variables
+        for i, k in enumerate(keys):
+            twin = antithetic and i % 2 == 1
+            runs.append(forward(k, posterior, state, inputs, antithetic=twin))
+            if i + 1 < num_samples and (twin or not antithetic):
+                state = _gone_on(variables, runs[-1][1])
         losses = [loss_fn(outputs, labels) for outputs, _ in runs]
         nll = sum(losses[1:], losses[0]) / num_samples
         # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
@@ -207,7 +210,7 @@ def build_step(
             kl_by_layer=layers,
             metrics=_tree_mean(metrics),
         )
-        return total, (info, _tree_mean([new for _, new in runs]))
+        return total, (info, _gone_on(_tree_mean([new for _, new in runs]), runs[-1][1]))
 
     def now_and_then(info: StepInfo, step: Array, posterior: PyTree, key: PRNGKey) -> StepInfo:
         """The info with the KL's value in some steps; what it was before is not computed."""
@@ -289,6 +292,19 @@ def _sample_keys(key: PRNGKey, num_samples: int, antithetic: bool) -> list[PRNGK
 def _sum(layers: Mapping[str, Array]) -> Float[Array, ""]:
     values = list(layers.values()) or [jnp.zeros((), jnp.float32)]
     return sum(values[1:], start=values[0])
+
+
+def _gone_on(variables: PyTree, after: PyTree) -> PyTree:
+    """The variables with the counters of a later call, and what else is no float.
+
+    The streams of an NNX network go on from weight sample to weight sample, or all would see the
+    same dropout masks; an antithetic pair does. Its averages start from the same for each.
+    """
+
+    def choose(old: Any, new: Any) -> Any:
+        return old if jnp.issubdtype(jnp.result_type(old), jnp.floating) else new
+
+    return jax.tree.map(choose, variables, after)
 
 
 def _tree_mean(trees: list[Any]) -> Any:

@@ -443,3 +443,37 @@ def test_a_loss_by_example_is_an_error() -> None:
     )
     with pytest.raises(ValueError, match=r"data loss has to be a scalar, got shape \(12,\)"):
         jax.eval_shape(step, start(optax.sgd(0.1)), key(0), (X, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({"num_samples": 3}, [0, 1, 2]),
+        ({"num_samples": 4, "antithetic": True}, [0, 0, 1, 1]),
+        ({"num_samples": 1}, [0]),
+    ],
+)
+def test_counters_go_on_from_sample_to_sample(options: dict[str, Any], seen: list[int]) -> None:
+    """As the streams of dropout do; averages start from the same for each sample."""
+    counts, averages = [], []
+
+    def forward(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
+        counts.append(int(variables["count"]))
+        averages.append(float(variables["average"]))
+        new = {"count": variables["count"] + 1, "average": variables["average"] + len(counts)}
+        return x @ gaussian.sample(k, q)["w"], {**variables, **new}
+
+    optimizer = optax.sgd(0.01)
+    step = train.build_step(
+        forward, squared_error, optimizer, NormalPrior(), num_data=12, **options
+    )
+    variables = {"average": jnp.ones(()), "count": jnp.zeros((), int), "stream": key(5)}
+    with jax.disable_jit():
+        state = train.init({"w": random_posterior(1, 3, 2)}, optimizer, variables=variables)
+        state, _ = step(state, key(1), (X, LABELS))
+    assert counts == seen
+    assert averages == [1.0] * len(seen)
+    assert int(state.variables["count"]) == seen[-1] + 1
+    assert float(state.variables["average"]) == pytest.approx(
+        1.0 + np.mean(range(1, len(seen) + 1))
+    )

@@ -212,23 +212,6 @@ def test_a_view_changes_the_mode_and_nothing_else() -> None:
         linen_model().view(deterministic=True)
 
 
-def test_each_weight_sample_has_masks_of_its_own() -> None:
-    model = nnx_model(initial_std=1e-6).view(deterministic=False)
-    forward, variables = model.forward(), model.variables
-    (first, after), (again, _), (other, _) = (
-        forward(jax.random.key(seed), model.posterior, variables, X, antithetic=False)
-        for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert float(jnp.abs(first - other).max()) > 1e-2
-    # The streams' keys stay, and their counters go on.
-    next_one, _ = forward(jax.random.key(1), model.posterior, after, X, antithetic=False)
-    assert float(jnp.abs(first - next_one).max()) > 1e-2
-    for old, new in zip(jax.tree.leaves(variables), jax.tree.leaves(after), strict=True):
-        if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
-            np.testing.assert_array_equal(jax.random.key_data(old), jax.random.key_data(new))
-
-
 def test_a_prior_tree_is_the_reports() -> None:
     model = linen_model()
     centred = priors.centred_on(model.network.params, std=0.3)

@@ -13,7 +13,7 @@ from bnn_jax.noise import PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import batch_statistics
-from bnn_jax.transforms.network import Network, nnx_view, with_streams_from, with_streams_of
+from bnn_jax.transforms.network import Network, nnx_view
 from bnn_jax.transforms.report import Report, report
 
 
@@ -183,12 +183,11 @@ class BayesianModel:
         """The network as `train.build_step` takes it, with these keyword arguments at each call.
 
         A batch is (inputs, targets); inputs that are a tuple are several arguments of the network.
-        Other random streams, such as dropout's, are derived from the key of the weights: each
-        weight sample of a step has its own masks, an antithetic pair the same ones.
 
         Args:
-            streams: for linen, the names of the other random streams, such as "dropout". An NNX
-                network holds its own, whose keys stay as they are.
+            streams: for linen, the names of other random streams, such as "dropout"; each step's
+                are derived from the step's key. Those of an NNX network are its own, and go on
+                from weight sample to weight sample.
             kwargs: passed on at every call, such as train=True.
         """
         if streams and self.network.kind != "linen":
@@ -200,8 +199,7 @@ class BayesianModel:
         has_state = bool(jax.tree.leaves(self.variables))
         if self.network.kind == "linen" and has_state:
             kwargs = {"mutable": list(self.variables), **kwargs}
-        has_streams = self.network.kind == "nnx" and has_state
-        if has_streams:
+        elif self.network.kind == "nnx" and has_state:
             kwargs = {"mutable": True, **kwargs}
 
         def forward(
@@ -210,15 +208,9 @@ class BayesianModel:
             rngs = {name: jax.random.fold_in(key, 1_000_000 + i) for i, name in enumerate(streams)}
             options = {**kwargs, "rngs": rngs} if rngs else kwargs
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-            state = variables
-            if has_streams:
-                state = with_streams_of(jax.random.fold_in(key, 1_000_000), variables)
             out = self.apply(
-                key, posterior, *arguments, variables=state, antithetic=antithetic, **options
+                key, posterior, *arguments, variables=variables, antithetic=antithetic, **options
             )
-            if not has_state:
-                return out, variables
-            outputs, new = out
-            return outputs, with_streams_from(new, variables) if has_streams else new
+            return out if has_state else (out, variables)
 
         return forward

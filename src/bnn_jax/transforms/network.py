@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen, nnx
 from jaxtyping import PyTree
 
 from bnn_jax.gaussian import path_name
-from bnn_jax.noise import PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ def _batch_statistics(kind: str, variables: PyTree) -> dict[str, int]:
     if kind == "linen":
         return {name: i for i, name in enumerate(names) if name.startswith("batch_stats/")}
     if kind == "nnx":
-        whole = jax.tree.leaves(variables, is_leaf=_is_variable)
+        whole = jax.tree.leaves(variables, is_leaf=lambda v: isinstance(v, nnx.Variable))
         marks = [isinstance(v, nnx.BatchStat) for v in whole for _ in jax.tree.leaves(v)]
         return {name: i for i, name in enumerate(names) if marks[i]}
     return {}
@@ -111,36 +109,6 @@ def nnx_view(network: Network, **attributes: Any) -> Network:
     graph, params = network.graph
     module = nnx.merge(graph, params, network.variables, copy=True)
     return _from_nnx(nnx.view(module, **attributes))
-
-
-def with_streams_of(key: PRNGKey, variables: PyTree) -> PyTree:
-    """NNX variables whose random streams, such as dropout's, are those of one key.
-
-    A stream goes on by a counter in the variables, so what is called twice with the same variables
-    would see the same masks.
-    """
-    bits = jax.random.bits(key, (), jnp.uint32)
-
-    def fold(variable: Any) -> Any:
-        if not isinstance(variable, nnx.RngKey):
-            return variable
-        return variable.replace(jax.random.fold_in(variable.get_value(), bits))
-
-    return jax.tree.map(fold, variables, is_leaf=_is_variable)
-
-
-def with_streams_from(variables: PyTree, others: PyTree) -> PyTree:
-    """NNX variables with the streams' keys of the others."""
-    return jax.tree.map(
-        lambda new, old: old if isinstance(old, nnx.RngKey) else new,
-        variables,
-        others,
-        is_leaf=_is_variable,
-    )
-
-
-def _is_variable(x: Any) -> bool:
-    return isinstance(x, nnx.Variable)
 
 
 def _describe(model: Any) -> str:
