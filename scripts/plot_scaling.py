@@ -78,13 +78,13 @@ def draw(panels: dict[str, list[dict[str, Any]]], path: Path) -> None:
             x, y = [f["at"] for f in found], [f[name] for f in found]
             axis.plot(x, y, color=color, linestyle=line, marker=marker, markersize=4, label=label)
         axis.set(xscale="log", yscale="log", xlabel=title, ylabel="ms")
-        axis.set_xticks([f["at"] for f in found], [f"{f['at']:,}" for f in found])
+        axis.set_xticks([f["at"] for f in found], [str(f["at"]) for f in found], fontsize=8)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-    axes[0].set_title("A training step, width 400")
-    axes[1].set_title("A training step, batch 128")
-    axes[2].set_title("Prediction of 1,000 examples, width 400")
+    axes[0].set_title("Training step, width 400", fontsize=11)
+    axes[1].set_title("Training step, batch 128", fontsize=11)
+    axes[2].set_title("Prediction, 1,000 examples, width 400", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
