@@ -105,7 +105,7 @@ def benchmark(
     output: Path | None,
     compare: Path | None,
 ) -> None:
-    """Time one training step and one prediction of WORKLOADs, in turns with the plain networks.
+    """Time a step, an epoch and a prediction of WORKLOADs, in turns with the plain networks.
 
     WORKLOADs are W1 and W2, dense networks; W3, LeNet-5; W4, a ResNet-20; W5, a transformer; by
     default all. The ratio of a step with 4 samples is to 4 plain steps, that of a prediction to as
