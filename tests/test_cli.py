@@ -106,6 +106,7 @@ BROKEN_CURVES = [
     ("likelihood={name: student_t, df: 2}", "likelihood.df", "a number > 2 (at 2"),
     ("evaluation.ece_bins=10", "evaluation.ece_bins", "no effect with data.name blundell_curve"),
     ("evaluation.temperature=2", "evaluation.temperature", "data.name blundell_curve"),
+    ("evaluation.ood_temperature=2", "evaluation.ood_temperature", "data.name blundell_curve"),
 ]
 
 # Other broken calls, and what the message must say.

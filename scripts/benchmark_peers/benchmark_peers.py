@@ -15,8 +15,10 @@ computes. All take turns, round after round, and a ratio compares times of the s
 - predict: the mean softmax over 32 draws of the weights, for 1,000 examples, without gradients;
   plain PyTorch does as many passes of the one network.
 
-In each turn a process first waits a little, until the threads of the other have gone to sleep, and
-a training step is preceded by one that is not timed: in a training loop a step follows a step.
+In each turn a process first waits a little, until the threads of the other have gone to sleep. A
+turn of training is a loop of 25 steps, of which the last 20 are timed, for in training a step
+follows a step. Each has PyTorch's or JAX's usual way to wait: PyTorch computes a step before it
+returns, JAX while Python prepares the next.
 
 What to know when reading the numbers:
 
@@ -32,6 +34,8 @@ What to know when reading the numbers:
 - bnn_jax has the gradient of the KL in every step, but computes the KL's value, which only the
   reported loss needs, in every tenth. A median does not see that tenth step. With `--kl-every 1`
   it has the value in every step, as the peers do.
+- "bnn_jax, pairs" is a prediction with antithetic pairs of weight samples, which the peers do not
+  have. Ratios are to "bnn_jax", whose samples are independent, like theirs.
 - bnn_jax's prediction also includes its measures of uncertainty; the peers compute none.
 """
 
@@ -45,7 +49,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,9 +67,15 @@ from torch.nn import functional
 FOLDER = Path(__file__).resolve().parent
 REPOSITORY = FOLDER.parents[1]
 KINDS = ("train", "predict")
+# What bnn_jax does for each kind: the label, and what its process is asked for.
+OURS = {
+    "train": {"bnn_jax": "train"},
+    "predict": {"bnn_jax": "predict", "bnn_jax, pairs": "predict in pairs"},
+}
 NUM_DATA = 60_000
 SAMPLES, EXAMPLES = 32, 1000
 WARMUP = 2  # rounds before those that count
+UNTIMED_STEPS, TIMED_STEPS = 5, 20  # of a turn of training
 PAUSE = 0.05  # seconds; OpenMP's threads spin for some milliseconds before they sleep
 
 # glibc gives large buffers back to the system at once, and every step pays for their pages again.
@@ -232,10 +244,10 @@ class BnnJax:
         """End the process."""
         self._process.communicate()
 
-    def seconds(self) -> float:
-        """Run the case once."""
+    def seconds(self, runs: int) -> float:
+        """Run the case so many times in a row."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{runs}\n")
         self._process.stdin.flush()
         return float(self._line())
 
@@ -247,10 +259,11 @@ class BnnJax:
         return line
 
 
-def seconds_of(name: str, call: Callable[[], Tensor]) -> float:
-    """Run the call once; its result has to be finite."""
+def seconds_of(name: str, call: Callable[[], Tensor], runs: int) -> float:
+    """Make so many calls in a row; the result has to be finite."""
     started = time.perf_counter()
-    result = call()
+    for _ in range(runs):
+        result = call()
     seconds = time.perf_counter() - started
     if not torch.isfinite(result).all():
         sys.exit(f"error: {name}: the result is not finite")
@@ -258,16 +271,17 @@ def seconds_of(name: str, call: Callable[[], Tensor]) -> float:
 
 
 def in_turns(
-    timers: dict[str, Callable[[], float]], rounds: int, untimed: int
+    timers: dict[str, Callable[[int], float]], rounds: int, kind: str
 ) -> dict[str, list[float]]:
-    """Seconds of each in successive rounds; so many calls come before the one that counts."""
+    """Seconds of one run of each in successive rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in timers}
+    untimed, runs = (UNTIMED_STEPS, TIMED_STEPS) if kind == "train" else (0, 1)
     for turn in range(WARMUP + rounds):
         for name, timer in timers.items():
             time.sleep(PAUSE)
-            for _ in range(untimed):
-                timer()
-            measured = timer()
+            if untimed:
+                timer(untimed)
+            measured = timer(runs) / runs
             if turn >= WARMUP:
                 seconds[name].append(measured)
     return seconds
@@ -279,17 +293,20 @@ def results(
     """Time the workloads one after the other; yields a result for each library."""
     for name in names:
         for kind in KINDS:
-            with BnnJax(python, name, kind, kl_every) as bnn_jax:
-                versions = dict(bnn_jax.versions)
-                timers: dict[str, Callable[[], float]] = {"bnn_jax": bnn_jax.seconds}
+            with ExitStack() as children:
+                timers: dict[str, Callable[[int], float]] = {}
+                for label, child_kind in OURS[kind].items():
+                    child = children.enter_context(BnnJax(python, name, child_kind, kl_every))
+                    versions = dict(child.versions)
+                    timers[label] = child.seconds
                 for label, peer in PEERS.items():
                     versions[peer.package] = version(peer.package)
                     if kind == "train":
                         call = train_step(WORKLOADS[name], peer, fused_adam)
                     else:
                         call = prediction(WORKLOADS[name], peer)
-                    timers[label] = lambda label=label, call=call: seconds_of(label, call)
-                times = in_turns(timers, rounds, untimed=1 if kind == "train" else 0)
+                    timers[label] = partial(seconds_of, label, call)
+                times = in_turns(timers, rounds, kind)
             for label, seconds in times.items():
                 ratios = [a / b for a, b in zip(seconds, times["bnn_jax"], strict=True)]
                 median, ratio = 1e3 * statistics.median(seconds), statistics.median(ratios)

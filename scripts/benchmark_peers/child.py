@@ -1,9 +1,10 @@
-"""bnn_jax's side of benchmark_peers.py: compile one case, then run it once for each line 'go'.
+"""bnn_jax's side of benchmark_peers.py: compile one case, then run it as often as stdin says.
 
     python child.py W1 train --kl-every 10
 
 The first line on stdout is a JSON object with the versions; it appears when the case is compiled.
-Each 'go' on stdin is answered with the seconds of one run. The end of stdin ends the process.
+Each number on stdin is answered with the seconds that so many runs in a row take. The end of stdin
+ends the process.
 """
 
 import argparse
@@ -19,13 +20,16 @@ import jax.numpy as jnp
 from bnn_jax.benchmark import cases
 from bnn_jax.benchmark.workloads import WORKLOADS
 
+KINDS = ("train", "predict", "predict in pairs")
+
 
 def build(workload: str, kind: str, kl_every: int) -> cases.Case:
     """The case: a training step with sampled weights, as the peers have it, or a prediction."""
     chosen = WORKLOADS[workload].in_fast_form()
     if kind == "train":
         return cases.train_step(chosen, "reparam", dtype=jnp.float32, kl_every=kl_every)
-    return cases.prediction(chosen, dtype=jnp.float32, samples=32, examples=1000)
+    pairs = kind == "predict in pairs"
+    return cases.prediction(chosen, dtype=jnp.float32, samples=32, examples=1000, antithetic=pairs)
 
 
 def finite(kind: str, kl_every: int, result: Any) -> bool:
@@ -34,7 +38,7 @@ def finite(kind: str, kl_every: int, result: Any) -> bool:
     A step returns the number of steps taken and the loss, which is nan by design where the value of
     the KL was left out.
     """
-    if kind == "predict":
+    if kind != "train":
         return bool(jnp.isfinite(result).all())
     steps, loss = result
     return bool(jnp.isfinite(loss)) or (int(steps) - 1) % kl_every != 0
@@ -44,17 +48,17 @@ def main() -> None:
     """Serve one case until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", choices=WORKLOADS)
-    parser.add_argument("kind", choices=["train", "predict"])
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--kl-every", type=int, default=10)
     args = parser.parse_args()
 
     case = build(args.workload, args.kind, args.kl_every)
     print(json.dumps({name: version(name) for name in ("bnn-jax", "jax", "jaxlib")}), flush=True)
     for line in sys.stdin:
-        if line.strip() != "go":
-            raise ValueError(f"Expected 'go', got {line!r}.")
+        runs = int(line)
         started = time.perf_counter()
-        result = jax.block_until_ready(case.call())
+        results = [case.call() for _ in range(runs)]
+        result = jax.block_until_ready(results)[-1]
         seconds = time.perf_counter() - started
         if not finite(args.kind, args.kl_every, result):
             raise FloatingPointError(f"{args.workload}, {args.kind}: the result is not finite.")

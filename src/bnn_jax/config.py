@@ -85,11 +85,12 @@ class Config(Section):
                 f"model.name lenet5 is for images, and data.name {data.name} has numbers as "
                 "inputs: set model to {name: mlp, hidden: [100]}"
             )
-        if self.evaluation.temperature != 1.0:
-            raise ValueError(
-                f"evaluation.temperature ({self.evaluation.temperature:g}) has no effect with "
-                f"data.name {data.name}, which has no classes: remove it"
-            )
+        for name in ("temperature", "ood_temperature"):
+            if (value := getattr(self.evaluation, name)) != 1.0:
+                raise ValueError(
+                    f"evaluation.{name} ({value:g}) has no effect with data.name {data.name}, "
+                    "which has no classes: remove it"
+                )
         if bins != Evaluation.ECE_BINS:
             raise ValueError(
                 f"evaluation.ece_bins ({bins}) has no effect with data.name {data.name}, which has "

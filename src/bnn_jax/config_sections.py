@@ -206,6 +206,7 @@ class Evaluation(Section):
     batch_size: Count = 1000
     ece_bins: Count = ECE_BINS  # of the calibration error of classes
     temperature: Positive = 1.0  # divides the logits of weight samples, in evaluation only
+    ood_temperature: Positive = 1.0  # the same, for further scores of other data sets (ODIN)
     deterministic_twin: Flag = True
     twin_epochs: Count | None = None
 

@@ -214,18 +214,6 @@ def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
     )
 
 
-def shifted(posterior: PyTree, spreads: PyTree, sign: Float[Array, ""]) -> PyTree:
-    """The params mean + sign * spread; `spreads` is `deviations`'."""
-    return jax.tree.map(
-        lambda leaf, spread: (
-            leaf.mean + sign.astype(leaf.dtype) * spread if is_gaussian(leaf) else leaf
-        ),
-        posterior,
-        spreads,
-        is_leaf=is_gaussian,
-    )
-
-
 def sample(
     key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
 ) -> PyTree:

@@ -5,7 +5,7 @@ them. Programs of the same network are equal, so a second prediction compiles no
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from bnn_jax import gaussian
+from bnn_jax import antithetic_pairs, gaussian
 from bnn_jax.noise import PRNGKey
 
 Index = Int[Array, ""]
@@ -29,6 +29,7 @@ class Program:
             "noise" (the function draws noise of its own).
         call: the network.
         takes_variables: whether it is called with its other state behind the params.
+        own_variables: whether each member of an ensemble has its own of it.
         antithetic: draw the weights in pairs with opposite noise.
         options: the keyword arguments that are not arrays: (structure, ((position, value), ...)).
     """
@@ -36,12 +37,13 @@ class Program:
     kind: str
     call: Callable[..., Any]
     takes_variables: bool
+    own_variables: bool
     antithetic: bool
     options: Any
 
     @property
-    def group(self) -> int:
-        """How many members in a row share their noise."""
+    def group_size(self) -> int:
+        """How many members in a row are computed together, for they share their noise."""
         return 2 if self.antithetic else 1
 
     def prepared(self, data: Any) -> Any:
@@ -50,38 +52,44 @@ class Program:
             return data
         return data | {"posterior": gaussian.with_std(data["posterior"])}
 
-    def shared(self, key: PRNGKey, data: Any, s: Index) -> Any:
-        """What member s has in common with its antithetic twin: the noise, so drawn only once."""
-        if not self.antithetic:
-            return None
-        return gaussian.deviations(jax.random.fold_in(key, s // 2), data["posterior"])
-
     def outputs(
-        self, key: PRNGKey, data: Any, shared: Any, s: Index, x: PyTree, indices: Indices
-    ) -> Any:
-        """What member s says about the examples of x, whose places in the data are `indices`."""
+        self, key: PRNGKey, data: Any, group: Index, x: PyTree, indices: Indices
+    ) -> tuple[Any, ...]:
+        """What the members of a group say about the examples of x.
+
+        Args:
+            group: its number. The members are in rows of `group_size` each.
+            indices: the places of the examples in the data.
+        """
         kwargs = self._kwargs(data["options"])
         inputs = x if isinstance(x, tuple) else (x,)
         if self.kind == "noise":
-            member_key = jax.random.fold_in(key, s)
+            member_key = jax.random.fold_in(key, group)
 
             def one(index: Array, example: tuple[Any, ...]) -> Any:
                 example_key = jax.random.fold_in(member_key, index)
                 alone = jax.tree.map(lambda a: a[None], example)
                 return jax.tree.map(lambda a: a[0], self.call(example_key, *alone, **kwargs))
 
-            return jax.vmap(one)(indices, inputs)
+            return (jax.vmap(one)(indices, inputs),)
+        variables = data["variables"]
+        if self.own_variables:
+            variables = jax.tree.map(lambda a: a[group], variables)
+        state = (variables,) if self.takes_variables else ()
+
+        def network(weights: PyTree, inputs: tuple[Any, ...]) -> Any:
+            return self.call(weights, *state, *inputs, **kwargs)
+
         weights = data["posterior"]
         if self.kind == "ensemble":
-            weights = jax.tree.map(lambda a: a[s], weights)
-        elif self.antithetic:
-            weights = gaussian.shifted(weights, shared, 1.0 - 2.0 * (s % 2).astype(jnp.float32))
-        else:
-            # Never antithetic, but XLA on CPU does not know: it would fuse a plain sum with the
-            # products that follow, take the draws apart for it, and make their bits twice.
-            weights = gaussian.sample(jax.random.fold_in(key, s), weights, antithetic=s < 0)
-        state = (data["variables"],) if self.takes_variables else ()
-        return self.call(weights, *state, *inputs, **kwargs)
+            return (network(jax.tree.map(lambda a: a[group], weights), inputs),)
+        group_key = jax.random.fold_in(key, group)
+        if self.antithetic:
+            spreads = gaussian.deviations(group_key, weights)
+            return antithetic_pairs.outputs(network, weights, spreads, inputs)
+        # Never antithetic, but XLA on CPU does not know: it would fuse a plain sum with the
+        # products that follow, take the draws apart for it, and make their bits twice.
+        return (network(gaussian.sample(group_key, weights, antithetic=group < 0), inputs),)
 
     def _kwargs(self, arrays: Mapping[int, Any]) -> dict[str, Any]:
         structure, fixed = self.options
@@ -128,7 +136,7 @@ def of(
         kind, samples = "noise", _required(num_samples, "A function that draws its own noise")
     elif isinstance(posterior, list | tuple):
         kind, samples = "ensemble", _ensemble_size(posterior, num_samples)
-        posterior = jax.tree.map(lambda *a: jnp.stack(a), *posterior)
+        posterior = _stacked(posterior)
     elif gaussian.random_leaves(posterior):
         kind, samples = "weights", _required(num_samples, "A posterior")
     else:
@@ -143,11 +151,24 @@ def of(
             "antithetic draws weights in pairs with opposite noise, and there are no random "
             "weights to draw: leave it out."
         )
+    own_variables = kind == "ensemble" and isinstance(variables, list | tuple)
+    if own_variables:
+        if len(variables) != samples:
+            raise ValueError(
+                f"The ensemble has {samples} members and variables has {len(variables)}: give a "
+                "tree for each member in the same order, or one for all."
+            )
+        variables = _stacked(variables)
     options, arrays = _split(kwargs)
-    program = Program(kind, call, network is not None, antithetic, options)
+    program = Program(kind, call, network is not None, own_variables, antithetic, options)
     return Members(
         program, {"posterior": posterior, "variables": variables, "options": arrays}, samples
     )
+
+
+def _stacked(trees: Sequence[PyTree]) -> PyTree:
+    """One tree, with the members on a new axis 0."""
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 
 def _is_flax_module(model: Any) -> bool:

@@ -69,7 +69,8 @@ def predict(
             variance over weight samples are wanted.
         posterior: a params tree with Gaussian leaves, to draw from; without, a deterministic
             network; or a list of params trees, an ensemble. Default: the model's own.
-        variables: the network's other state, if not the model's own.
+        variables: the network's other state, if not the model's own, such as batch statistics; of an
+            ensemble, one for all or a list with one for each member.
         targets: array (examples, ...); asks for `log_prob`.
         batch_size: examples at a time. The last chunk is padded, so that one shape is compiled.
         antithetic: draw the weights in pairs with opposite noise: the same law, and means that
@@ -148,36 +149,46 @@ def _summarise(
     data = program.prepared(data)
     indices = start + jnp.arange(len(jax.tree.leaves(x)[0]))
 
-    def outputs_of(shared: Any, s: Array) -> Any:
-        return program.outputs(key, data, shared, s, x, indices)
+    def outputs_of(group: Array) -> tuple[Any, ...]:
+        return program.outputs(key, data, group, x, indices)
 
-    def add_group(i: Array, total: Any) -> Any:
-        first = i * program.group
-        shared = program.shared(key, data, first)
-        last = jnp.minimum(first + program.group, num_samples)
-        return jax.lax.fori_loop(
-            first, last, lambda s, t: sums.add(t, s, outputs_of(shared, s), targets), total
-        )
+    def add_group(group: Array, total: Any) -> Any:
+        return add(total, group, outputs_of(group))
 
-    def add_and_keep(total: Any, s: Array) -> tuple[Any, Any]:
-        outputs = outputs_of(program.shared(key, data, s), s)
-        return sums.add(total, s, outputs, targets), outputs
+    def add(total: Any, group: Array, members: tuple[Any, ...]) -> Any:
+        for i, outputs in enumerate(members):
+            s = group * program.group_size + i
+            added = sums.add(total, s, outputs, targets)
+            # The last group may have more members than were asked for, but never none.
+            total = added if i == 0 else _where(s < num_samples, added, total)
+        return total
 
-    first = jnp.asarray(0)
-    shapes = jax.eval_shape(lambda: outputs_of(program.shared(key, data, first), first))
-    zero = sums.zero(shapes, targets)
+    def add_and_keep(total: Any, group: Array) -> tuple[Any, Any]:
+        members = outputs_of(group)
+        return add(total, group, members), jax.tree.map(lambda *a: jnp.stack(a), *members)
+
+    zero = sums.zero(jax.eval_shape(lambda: outputs_of(jnp.asarray(0))[0]), targets)
     outputs = None
     if stacked:
-        total, outputs = jax.lax.scan(add_and_keep, zero, jnp.arange(stacked))
+        total, groups = jax.lax.scan(add_and_keep, zero, jnp.arange(_groups(program, stacked)))
+        outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:stacked], groups)
     else:
-        groups = -(-num_samples // program.group)
-        total = jax.lax.fori_loop(0, groups, add_group, zero)
+        total = jax.lax.fori_loop(0, _groups(program, num_samples), add_group, zero)
     summary: dict[str, Any] = {**sums.summary(total, num_samples), "samples": outputs}
     if levels:
         summary["quantiles"] = jnp.stack(
             [mixture_quantile(likelihood, outputs, level) for level in levels]
         )
     return summary
+
+
+def _groups(program: Program, num_samples: Any) -> Any:
+    """How many groups hold so many members."""
+    return -(-num_samples // program.group_size)
+
+
+def _where(condition: Array, this: PyTree, otherwise: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, otherwise)
 
 
 def _check(

@@ -33,10 +33,9 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax import estimators, example_axis, gaussian, noise
+from bnn_jax.equations import CALLS, NHWC_CONVOLUTION, VIEWS, bind, operation_of, shape_of
 from bnn_jax.gaussian import Gaussian, is_gaussian
 from bnn_jax.noise import PRNGKey
-
-NHWC_CONVOLUTION = "nhwc_convolution_as_a_whole"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,21 +200,15 @@ def _evaluate(
         with_data = any(o.data for o in inputs)
         outputs = [Origin(with_data, axis) for axis in example_axis.of_outputs(eqn, axes)]
         if not any(isinstance(v, RandomArray) for v in values):
-            out = _bind(eqn, values)
-        elif eqn.primitive.name in _CALLS and _operation(eqn) not in _LINEAR:
-            inner = eqn.params[_CALLS[eqn.primitive.name]]
+            out = bind(eqn, values)
+        elif eqn.primitive.name in CALLS and operation_of(eqn) not in _LINEAR:
+            inner = eqn.params[CALLS[eqn.primitive.name]]
             out, outputs = _evaluate(inner.jaxpr, inner.consts, values, inputs)
         else:
             out = _random_equation(eqn, values, axes)
         env.update(zip(eqn.outvars, out, strict=True))
         origin_of.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars], [origin(atom) for atom in jaxpr.outvars]
-
-
-def _bind(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
-    with eqn.ctx.manager:
-        out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return out if eqn.primitive.multiple_results else [out]
 
 
 def _random_equation(
@@ -226,56 +219,23 @@ def _random_equation(
     Args:
         axes: the example axis of each value; the estimators know axis 0 only.
     """
-    operation = _operation(eqn)
+    operation = operation_of(eqn)
     random = [v for v in values if isinstance(v, RandomArray)]
     out = None
-    if operation in _VIEWS and len(values) == 1:
+    if operation in VIEWS and len(values) == 1:
         out = _view(eqn, random[0])
     elif operation in _LINEAR and len(random) == 1 and 0 in axes:
         out = _LINEAR[operation](eqn, *values)
-    return [out] if out is not None else _bind(eqn, [_sampled(v) for v in values])
-
-
-def _operation(eqn: jex.JaxprEqn) -> str:
-    """The primitive's name, or that of a convolution where a function which is one is called."""
-    if eqn.primitive.name != "jit" or eqn.params["name"] != NHWC_CONVOLUTION:
-        return str(eqn.primitive.name)
-    # Under vmap, and in derivatives, other functions are called by this name.
-    shapes = [_shape(v) for v in (*eqn.invars, *eqn.outvars)]
-    if [len(shape) for shape in shapes] != [4, 4, 4]:
-        return "jit"
-    (n, height, width, channels), (i, j, inputs, features), out = shapes
-    whole = channels == inputs and out == (n, height - i + 1, width - j + 1, features)
-    return NHWC_CONVOLUTION if whole else "jit"
-
-
-def _shape(atom: Any) -> tuple[int, ...]:
-    return tuple(atom.aval.shape)
+    return [out] if out is not None else bind(eqn, [_sampled(v) for v in values])
 
 
 def _sampled(value: Any) -> Any:
     return value.sample() if isinstance(value, RandomArray) else value
 
 
-# Operations that only call another jaxpr, and the parameter that holds it.
-_CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr"}
-
-# Operations that move or cast elements without combining them.
-_VIEWS = (
-    "reshape",
-    "transpose",
-    "rev",
-    "squeeze",
-    "expand_dims",
-    "broadcast_in_dim",
-    "convert_element_type",
-    "copy",
-)
-
-
 def _view(eqn: jex.JaxprEqn, w: RandomArray) -> RandomArray | None:
     def view(x: Array) -> Array:
-        return _bind(eqn, [x])[0]
+        return bind(eqn, [x])[0]
 
     copies = w.copies
     if eqn.primitive.name == "broadcast_in_dim":
@@ -312,7 +272,7 @@ def _dot_general(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
     out_signs = (*(x.shape[a] for a in x_batch), *free)
 
     def linear(data: Any, weights: Any) -> Any:
-        return _bind(eqn, [weights, data] if weight_first else [data, weights])[0]
+        return bind(eqn, [weights, data] if weight_first else [data, weights])[0]
 
     shared = len(x_free) > 1
     return _estimate(linear, x, w, shared, in_signs, out_signs)
@@ -339,12 +299,12 @@ def _convolution(
     eqn: jex.JaxprEqn, lhs: Array, rhs: RandomArray, in_axes: Sequence[int], out_axes: Sequence[int]
 ) -> Array:
     """The axes are those of examples and channels, of the data and of the result."""
-    out_shape = _shape(eqn.outvars[0])
+    out_shape = shape_of(eqn.outvars[0])
     in_signs = tuple(n if a in in_axes else 1 for a, n in enumerate(lhs.shape))
     out_signs = tuple(n if a in out_axes else 1 for a, n in enumerate(out_shape))
 
     def linear(data: Any, weights: Any) -> Any:
-        return _bind(eqn, [data, weights])[0]
+        return bind(eqn, [data, weights])[0]
 
     positions = [n for a, n in enumerate(out_shape) if a not in out_axes]
     shared = any(n > 1 for n in positions)
@@ -405,7 +365,7 @@ def _add(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Any:
     else:
         spread = w.std[first] * noise.normal(weight.key, per_example, w.mean.dtype)
     bias = estimators.perturb(w.mean[first], spread, weight.antithetic)
-    return x + jnp.broadcast_to(bias, _shape(eqn.outvars[0]))
+    return x + jnp.broadcast_to(bias, shape_of(eqn.outvars[0]))
 
 
 _LINEAR: dict[str, Callable[..., Any]] = {

@@ -285,6 +285,33 @@ class TestMembers:
             got.samples, np.stack([network(t, X) for t in trees]), rtol=1e-5, atol=1e-6
         )
 
+    def test_members_of_an_ensemble_may_have_variables_of_their_own(self) -> None:
+        net = nn.BatchNorm(use_running_average=True, use_scale=False)
+        model = to_bnn(net, net.init(key(0), X))
+        trees = [{"bias": data(i, 3)} for i in range(3)]
+        states = [{"batch_stats": {"mean": data(9 + i, 3), "var": jnp.ones(3)}} for i in range(3)]
+
+        def predicted(variables: Any) -> Any:
+            return predict(
+                key(1),
+                model,
+                X,
+                likelihood=Normal(std=1.0),
+                posterior=trees,
+                variables=variables,
+                keep_samples=True,
+            )
+
+        def alone(tree: Any, state: Any) -> Any:
+            return net.apply({"params": tree, **state}, X)
+
+        own = [alone(tree, state) for tree, state in zip(trees, states, strict=True)]
+        np.testing.assert_allclose(predicted(states).samples, own, rtol=1e-5, atol=1e-6)
+        one = [alone(tree, states[1]) for tree in trees]
+        np.testing.assert_allclose(predicted(states[1]).samples, one, rtol=1e-5, atol=1e-6)
+        with pytest.raises(ValueError, match="has 3 members and variables has 2"):
+            predicted(states[:2])
+
     def test_a_deterministic_network_knows_no_doubt(self) -> None:
         got = call(posterior=gaussian.mean(Q), num_samples=None)
         assert got.num_samples == 1

@@ -102,6 +102,8 @@ def group(
         predictive=predicted,
         at_mean=classification(seed + 1, n, classes, samples=1),
         twin=classification(seed + 2, n, classes, samples=1),
+        tempered=classification(seed + 3, n, classes),
+        twin_tempered=classification(seed + 4, n, classes, samples=1),
     )
 
 
@@ -148,6 +150,7 @@ def classifier(classes: int = 4, n: int = 60, others: int = 1) -> ClassifierFind
         held_out=group(0, "own", n, classes),
         others=[group(2 + i, f"other{i}", n, classes, known=False) for i in range(others)],
         class_names=[f"class {c}" for c in range(classes)],
+        ood_temperature=4.0,
         rotation=Rotation(
             np.linspace(0, 180, 10), turned.images, turned.predictive, turned.label_names[0]
         ),

@@ -51,6 +51,7 @@ def run(tmp_path: Path) -> Path:
         "optimizer.learning_rate=1.0e-2",
         "evaluation.num_samples=4",
         "evaluation.twin_epochs=1",
+        "evaluation.ood_temperature=3.0",
         f"output.dir={run_folder}",
     ]
     experiment.train(configs.load(LENET, overrides))
@@ -128,9 +129,21 @@ def test_report_of_a_run(
         assert found["num_images"] == 60
         assert found["mutual_information"]["num_samples"] == 4
         assert 0.0 <= found["mutual_information"]["auroc"] <= 1.0
-        assert ("twin_entropy" in found) == twin
+        assert found["tempered_mutual_information"]["num_samples"] == 4
+        assert ("twin_entropy" in found) == ("tempered_twin_entropy" in found) == twin
+    assert "Tempered: of logits divided by 3." in html
     assert not [p for p in run.iterdir() if p.name.startswith(".report")]
+    assert_tempered(gathered[0], experiment.load(run))
     assert_turned_image_is_recognised(gathered[0])
+
+
+def assert_tempered(findings: report.ClassifierFindings, loaded: experiment.Run) -> None:
+    logits = loaded.predict(
+        experiment.evaluated(loaded.state), findings.held_out.images, keep_samples=True
+    ).samples
+    probabilities = np.asarray(jax.nn.softmax(logits / 3.0)).mean(axis=0)
+    assert findings.held_out.tempered is not None
+    np.testing.assert_allclose(findings.held_out.tempered.probabilities, probabilities, rtol=1e-4)
 
 
 def assert_turned_image_is_recognised(findings: report.ClassifierFindings) -> None:

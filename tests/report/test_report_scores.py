@@ -8,7 +8,12 @@ import pytest
 import sklearn.metrics
 from report_helpers import classifier, regression_findings
 
-from bnn_jax.report.classifier_scores import NAMES, classifier_scores, uncertainties
+from bnn_jax.report.classifier_scores import (
+    NAMES,
+    classifier_scores,
+    detection_scores,
+    uncertainties,
+)
 from bnn_jax.report.regression_scores import INTERVALS, covered, regression_scores
 
 
@@ -21,7 +26,9 @@ def test_detection_is_scikit_learns(classes: int) -> None:
         found = numbers["out_of_distribution"][other.name]
         is_out = np.r_[np.zeros(60), np.ones(60)]
         for name in NAMES:
-            score = np.r_[uncertainties(findings.held_out)[name], uncertainties(other)[name]]
+            score = np.r_[
+                detection_scores(findings.held_out)[name][1], detection_scores(other)[name][1]
+            ]
             exact = {
                 "auroc": sklearn.metrics.roc_auc_score(is_out, score),
                 "aupr": sklearn.metrics.average_precision_score(is_out, score),
@@ -38,7 +45,8 @@ def test_numbers_say_how_many_samples_they_come_from() -> None:
     assert numbers["posterior_mean"]["num_samples"] == 1
     found = numbers["out_of_distribution"]["other0"]
     samples = {name: found[name]["num_samples"] for name in NAMES}
-    assert samples == {n: 1 if n.startswith(("posterior_mean", "twin")) else 8 for n in NAMES}
+    single = ("posterior_mean", "twin", "tempered_twin")
+    assert samples == {n: 1 if n.startswith(single) else 8 for n in NAMES}
 
 
 def test_quality_is_each_predictors_own() -> None:

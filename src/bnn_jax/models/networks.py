@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 class LeNet5(nn.Module):
     """LeNet-5 as in MindSpore's tests: images (batch, 32, 32, channels) -> logits (batch, classes).
 
-    Two 5x5 convolutions without bias (6 and 16 channels, no padding), each followed by relu and a
-    2x2 max pool; dense layers of 120 and 84 units with relu; a dense layer of logits.
+    Two 5x5 convolutions without bias (6 and 16 channels, no padding), each followed by a 2x2 max
+    pool and relu; dense layers of 120 and 84 units with relu; a dense layer of logits.
 
     `conv_general_dilated` computes the convolutions, as in `nn.Conv`; on CPU `banded_conv` is
     faster.
@@ -36,10 +36,9 @@ class LeNet5(nn.Module):
             "dtype": self.dtype,
             "conv_general_dilated": self.conv_general_dilated,
         }
-        x = nn.relu(nn.Conv(6, (5, 5), name="conv1", **options)(x))
-        x = max_pool_2x2(x)
-        x = nn.relu(nn.Conv(16, (5, 5), name="conv2", **options)(x))
-        x = max_pool_2x2(x)
+        # The same as relu before the pool, on a quarter of the elements.
+        x = nn.relu(max_pool_2x2(nn.Conv(6, (5, 5), name="conv1", **options)(x)))
+        x = nn.relu(max_pool_2x2(nn.Conv(16, (5, 5), name="conv2", **options)(x)))
         x = x.reshape((x.shape[0], -1))
         x = nn.relu(nn.Dense(120, name="fc1", dtype=self.dtype)(x))
         x = nn.relu(nn.Dense(84, name="fc2", dtype=self.dtype)(x))

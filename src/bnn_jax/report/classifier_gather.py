@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from bnn_jax import gaussian
 from bnn_jax.experiment import Run, evaluated
+from bnn_jax.likelihoods import Categorical
 from bnn_jax.predict import Classification
 from bnn_jax.report import other_images
 from bnn_jax.report.findings import ClassifierFindings, Group, Rotation
@@ -54,10 +55,12 @@ def gather_classifier(
     posterior = evaluated(run.state)
     run_folder = RunFolder(folder)
     twin = run_folder.restore_twin(gaussian.mean(posterior))
+    temperature = config.evaluation.ood_temperature if sets else 1.0
     held_out = _group(
         run,
         posterior,
         twin,
+        temperature,
         config.data.name,
         images,
         labels,
@@ -69,6 +72,7 @@ def gather_classifier(
             run,
             posterior,
             twin,
+            temperature,
             found.name,
             found.images,
             None,
@@ -88,6 +92,7 @@ def gather_classifier(
         others=others,
         class_names=class_names,
         rotation=_rotation(run, posterior, held_out),
+        ood_temperature=temperature,
         weights=weights_of(posterior),
         epochs=epochs_of(run_folder),
         summary=run_folder.read_summary(),
@@ -95,16 +100,18 @@ def gather_classifier(
 
 
 def _predict(
-    run: Run, posterior: PyTree, images: np.ndarray, labels: Any, num_samples: int | None
+    run: Run,
+    posterior: PyTree,
+    images: np.ndarray,
+    labels: Any,
+    num_samples: int | None,
+    **options: Any,
 ) -> Classification:
     """With this many weight samples; None for weights without Gaussians."""
     settings = run.config.evaluation
-    options = {}
     if num_samples is not None:
-        options = {
-            "num_samples": num_samples,
-            "antithetic": settings.antithetic and num_samples % 2 == 0,
-        }
+        antithetic = settings.antithetic and num_samples % 2 == 0
+        options = {"num_samples": num_samples, "antithetic": antithetic, **options}
     predicted: Classification = run.predict(posterior, images, labels, **options)
     return predicted
 
@@ -113,6 +120,7 @@ def _group(
     run: Run,
     posterior: PyTree,
     twin: PyTree | None,
+    temperature: float,
     name: str,
     images: np.ndarray,
     labels: np.ndarray | None,
@@ -120,6 +128,14 @@ def _group(
     predictive: Classification,
     changes: str = "",
 ) -> Group:
+    """What the network, its mean and its twin say; once more with a temperature that is not 1."""
+
+    def tempered(weights: PyTree | None, num_samples: int | None) -> Classification | None:
+        if weights is None or temperature == 1.0:
+            return None
+        likelihood = Categorical(temperature=temperature)
+        return _predict(run, weights, images, None, num_samples, likelihood=likelihood)
+
     return Group(
         name=name,
         images=images,
@@ -128,6 +144,8 @@ def _group(
         predictive=predictive,
         at_mean=_predict(run, gaussian.mean(posterior), images, labels, None),
         twin=None if twin is None else _predict(run, twin, images, labels, None),
+        tempered=tempered(posterior, run.config.evaluation.num_samples),
+        twin_tempered=tempered(twin, None),
         changes=changes,
     )
 

@@ -25,6 +25,9 @@ NAMES = {
     "posterior_mean_max_probability": "posterior mean: 1 - largest probability",
     "twin_entropy": "deterministic twin: entropy",
     "twin_max_probability": "deterministic twin: 1 - largest probability",
+    "tempered_predictive_entropy": "predictive entropy, tempered",
+    "tempered_mutual_information": "mutual information, tempered",
+    "tempered_twin_entropy": "deterministic twin: entropy, tempered",
 }
 
 
@@ -39,6 +42,26 @@ def uncertainties(group: Group) -> dict[str, Scores]:
         if single is not None:
             scores[f"{name}_entropy"] = single.predictive_entropy
             scores[f"{name}_max_probability"] = 1.0 - single.probabilities.max(axis=-1)
+    return scores
+
+
+def detection_scores(group: Group) -> dict[str, tuple[int, Scores]]:
+    """Scores of being out of distribution, and the weight samples that each comes from.
+
+    They are `uncertainties`, and those of tempered logits (ODIN: Liang, Li, Srikant 2018,
+    arXiv:1706.02690, section 3): where a network is so sure that its probabilities are zeros and
+    ones, samples that differ in their logits seem to agree.
+    """
+    scores = {
+        name: (predictor(group, name).num_samples, values)
+        for name, values in uncertainties(group).items()
+    }
+    if group.tempered is not None:
+        samples = group.tempered.num_samples
+        for name in ("predictive_entropy", "mutual_information"):
+            scores[f"tempered_{name}"] = (samples, getattr(group.tempered, name))
+    if group.twin_tempered is not None:
+        scores["tempered_twin_entropy"] = (1, group.twin_tempered.predictive_entropy)
     return scores
 
 
@@ -72,6 +95,7 @@ def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, A
         "evaluated_on": findings.evaluated_on,
         "num_held_out": len(held_out),
         "ece_bins": bins,
+        "ood_temperature": findings.ood_temperature,
         "posterior_predictive": _quality(held_out, held_out.predictive, bins)
         | {"aurc": _aurc(held_out, held_out.predictive)}
         | {
@@ -134,11 +158,11 @@ def _aurc(group: Group, of: Classification) -> dict[str, float]:
 def _detection(own: Group, other: Group) -> dict[str, Any]:
     is_out = np.concatenate([np.zeros(len(own), bool), np.ones(len(other), bool)])
     detected = {}
-    theirs = uncertainties(other)
-    for name, ours in uncertainties(own).items():
-        values = np.concatenate([ours, theirs[name]])
+    theirs = detection_scores(other)
+    for name, (num_samples, ours) in detection_scores(own).items():
+        values = np.concatenate([ours, theirs[name][1]])
         detected[name] = {
-            "num_samples": predictor(own, name).num_samples,
+            "num_samples": num_samples,
             "auroc": float(out_of_distribution.auroc(values, is_out)),
             "aupr": float(out_of_distribution.aupr(values, is_out)),
             "fpr_at_95_tpr": float(out_of_distribution.fpr_at_tpr(values, is_out, tpr=0.95)),

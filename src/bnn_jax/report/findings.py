@@ -55,6 +55,8 @@ class Group:
         predictive: of the posterior predictive.
         at_mean: of the weights at the posterior mean.
         twin: of the deterministic twin, if there is one.
+        tempered, twin_tempered: of logits divided by evaluation.ood_temperature, where it is not 1
+            and there are images of other data sets.
         changes: what was done to the images to fit the network, in words.
     """
 
@@ -65,6 +67,8 @@ class Group:
     predictive: Classification
     at_mean: Classification
     twin: Classification | None = None
+    tempered: Classification | None = None
+    twin_tempered: Classification | None = None
     changes: str = ""
 
     def __len__(self) -> int:
@@ -90,12 +94,14 @@ class ClassifierFindings(Findings):
         others: images of other data sets.
         class_names: one per class.
         rotation: None where no image of the rotated class is recognised.
+        ood_temperature: of the tempered scores; 1 where there are none.
     """
 
     held_out: Group
     others: Sequence[Group]
     class_names: Sequence[str]
     rotation: Rotation | None
+    ood_temperature: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -109,6 +109,8 @@ def detection_table(numbers: Mapping[str, Any]) -> Table:
                     _number(score["fpr_at_95_tpr"], 100.0, ".1f"),
                 ]
             )
+    temperature = numbers["ood_temperature"]
+    tempered = "" if temperature == 1 else f"Tempered: of logits divided by {temperature:g}. "
     told = "; ".join(
         f"{name}: {found['num_images']:,} images"
         + (f", {found['changes']}" if found["changes"] else "")
@@ -118,7 +120,7 @@ def detection_table(numbers: Mapping[str, Any]) -> Table:
     return Table(
         f"Is an image one of {numbers['data']} or not? AUROC and AUPR: higher is better, with the "
         "other set as the positive class; chance AUROC is 0.5. False alarms: share of the own "
-        f"images that are flagged when 95 % of the others are. {told}.",
+        f"images that are flagged when 95 % of the others are. {tempered}{told}.",
         ["other set", "score", "samples", "AUROC", "AUPR", "false alarms, %"],
         rows,
     )
