@@ -167,6 +167,42 @@ def test_many_steps_in_one_call_are_the_same_steps(tmp_path: Path) -> None:
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
 
 
+def test_the_kl_is_valued_in_some_steps_and_acts_in_all(tmp_path: Path) -> None:
+    """Of 8 steps an epoch, each third from the first: 0, 3, 6; 9, 12, 15; 18, 21."""
+    always, sometimes = (set_up(small(tmp_path, f"objective.kl_every={n}")) for n in (1, 3))
+    infos = []
+    state = jax.tree.map(lambda x: x.copy(), always.state)
+    for step in range(24):
+        if step % 8 == 0:
+            order = always.loop.order(step // 8)
+        totals = always.loop.no_totals(state)
+        state, info = always.loop.call(
+            state, totals, order, always.loop.examples, always.loop.run_key, count=1
+        )
+        infos.append(jax.device_get(info))
+    lines: list[dict[str, Any]] = []
+    loop = dataclasses.replace(sometimes.loop, steps_per_call=5)
+    end, _ = loop.run(
+        jax.tree.map(lambda x: x.copy(), sometimes.state),
+        loop.no_totals(sometimes.state),
+        name="epoch",
+        at_epoch_end=lambda *a: lines.append(a[2]),
+        interrupted=lambda: False,
+    )
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
+    for line, epoch, valued in zip(
+        lines, (0, 8, 16), ((0, 3, 6), (9, 12, 15), (18, 21)), strict=True
+    ):
+        for name in ("loss", "kl"):
+            mean = np.mean([getattr(infos[i], name) for i in valued])
+            assert line[name] == pytest.approx(mean, rel=1e-4)
+        layer = np.mean([infos[i].kl_by_layer["fc1"] for i in valued])
+        assert line["kl_by_layer"]["fc1"] == pytest.approx(layer, rel=1e-4)
+        nll = np.mean([infos[i].nll for i in range(epoch, epoch + 8)])
+        assert line["nll"] == pytest.approx(nll, rel=1e-4)
+
+
 def test_every_epoch_sees_every_example_once(tmp_path: Path) -> None:
     loop = set_up(small(tmp_path / "run")).loop
     first, second = np.asarray(loop.order(0)), np.asarray(loop.order(1))
@@ -234,6 +270,7 @@ def test_every_setting_trains(tmp_path: Path, overrides: list[str]) -> None:
         (["data.mean=[0.1, 0.2]"], "data.mean has 2 values but the images have 1 channels"),
         (["model={name: lenet5}"], "lenet5 needs images of at least 16x16"),
         (["posterior.where=['conv9/*']"], "matches no weight"),
+        (["objective.kl_every=9"], "is more than the 8 steps of an epoch"),
         (["estimator={'conv9/*': flipout, '*': reparam}"], "matches no random weight"),
     ],
     ids=lambda x: x[0][:40] if isinstance(x, list) else "",

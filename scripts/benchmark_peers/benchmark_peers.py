@@ -17,8 +17,7 @@ computes. All take turns, round after round, and a ratio compares times of the s
 
 In each turn a process first waits a little, until the threads of the other have gone to sleep. A
 turn of training is a loop of 25 steps, of which the last 20 are timed, for in training a step
-follows a step. Each has PyTorch's or JAX's usual way to wait: PyTorch computes a step before it
-returns, JAX while Python prepares the next.
+follows a step.
 
 What to know when reading the numbers:
 
@@ -32,8 +31,8 @@ What to know when reading the numbers:
 - blitz's KL is that of the weights drawn, log q(w) - log p(w). It is computed in every forward
   pass, in prediction too. Its prior here is one Gaussian, like the others', not its mixture.
 - bnn_jax has the gradient of the KL in every step, but computes the KL's value, which only the
-  reported loss needs, in every tenth. A median does not see that tenth step. With `--kl-every 1`
-  it has the value in every step, as the peers do.
+  reported loss needs, in every tenth. With `--kl-every 1` it has the value in every step, as the
+  peers do.
 - "bnn_jax, pairs" is a prediction with antithetic pairs of weight samples, which the peers do not
   have. Ratios are to "bnn_jax", whose samples are independent, like theirs.
 - bnn_jax's prediction also includes its measures of uncertainty; the peers compute none.

@@ -56,9 +56,11 @@ def main() -> None:
     print(json.dumps({name: version(name) for name in ("bnn-jax", "jax", "jaxlib")}), flush=True)
     for line in sys.stdin:
         runs = int(line)
+        result: Any = None
         started = time.perf_counter()
-        results = [case.call() for _ in range(runs)]
-        result = jax.block_until_ready(results)[-1]
+        for _ in range(runs):
+            result = case.call()
+        result = jax.block_until_ready(result)
         seconds = time.perf_counter() - started
         if not finite(args.kind, args.kl_every, result):
             raise FloatingPointError(f"{args.workload}, {args.kind}: the result is not finite.")

@@ -186,6 +186,7 @@ def bayesian_step(
         num_samples=settings.num_samples,
         antithetic=settings.antithetic,
         reverse_kl=settings.reverse_kl,
+        kl_every=settings.kl_every,
         average_decay=config.optimizer.average or 0.999,
         metric_fn=partial(batch_metrics, likelihood),
     )

@@ -134,6 +134,7 @@ class Objective(Section):
     num_samples: Count = 1
     antithetic: Flag = False
     reverse_kl: Flag = False
+    kl_every: Count = 1  # steps from one value of the KL to the next; its gradient acts in all
 
     @model_validator(mode="after")
     def _consistent(self) -> "Objective":

@@ -10,6 +10,7 @@ many.
 """
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -46,6 +47,8 @@ class Loop:
         order_key: gives the epochs' orders.
         batch_size: examples a step; those left over at the end of an epoch wait for the next.
         epochs: how many there are in all.
+        kl_every: the step's own: steps from one value of the KL to the next. The numbers of an
+            epoch are means over its steps, those with the KL in them over the steps that have it.
         steps_per_call: steps run by one compiled call.
     """
 
@@ -56,6 +59,7 @@ class Loop:
     order_key: PRNGKey
     batch_size: int
     epochs: int
+    kl_every: int = 1
     steps_per_call: int = dataclasses.field(
         default_factory=lambda: (
             1 if jax.default_backend() == "cpu" else STEPS_PER_CALL_ON_ACCELERATORS
@@ -82,8 +86,9 @@ class Loop:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
             batch = self.prepare(examples[0][index]), examples[1][index]
+            has_kl = state.step % self.kl_every == 0
             state, info = self.step(state, key, batch)
-            return state, jax.tree.map(jnp.add, totals, info)
+            return state, jax.tree.map(jnp.add, totals, _without_kl(info, ~has_kl))
 
         def many(
             state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey, count: int
@@ -112,6 +117,29 @@ class Loop:
 
         shapes = jax.eval_shape(info, state, self.run_key, *batch)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def means(self, totals: StepInfo, done: int) -> dict[str, Any]:
+        """The sums of an epoch as means over its steps, flat and of plain numbers.
+
+        Args:
+            totals: sums since the epoch's first step.
+            done: steps since the first epoch, more than none of them in this one.
+        """
+        first = (done - 1) // self.steps_per_epoch * self.steps_per_epoch
+        with_kl = len(range(-(-first // self.kl_every) * self.kl_every, done, self.kl_every))
+        fields: dict[str, Any] = {}
+        for name, sums in vars(jax.device_get(totals)).items():
+            steps = with_kl if name in _WITH_KL else done - first
+            # A display in the first steps of an epoch may come before its first value of the KL.
+            fields[name] = jax.tree.map(
+                lambda x, steps=steps: float(x) / steps if steps else math.nan, sums
+            )
+        return {**fields.pop("metrics"), **fields}
+
+    def headline(self, totals: StepInfo, done: int) -> dict[str, float]:
+        """The means that a progress display has room for."""
+        mean = self.means(totals, done)
+        return {name: mean[name] for name in ("loss", "nll", "kl", "accuracy") if name in mean}
 
     def run(
         self,
@@ -148,17 +176,17 @@ class Loop:
                 )
                 done += count
                 shown = progress.visible and (position // count) % STEPS_BETWEEN_DISPLAYS == 0
-                progress.advance(count, headline(totals, position + count) if shown else None)
+                progress.advance(count, self.headline(totals, done) if shown else None)
                 if interrupted() and position + count < steps:
                     progress.stop()
                     return state, totals
-            numbers = headline(totals, steps)
+            numbers = self.headline(totals, done)
             seconds = time.perf_counter() - started
             rate = (steps - first) * self.batch_size / seconds
             line = {
                 "epoch": epoch + 1,
                 "step": done,
-                **means(totals, steps),
+                **self.means(totals, done),
                 "seconds": round(seconds, 3),
                 "examples_per_second": round(rate, 1),
             }
@@ -170,17 +198,16 @@ class Loop:
         return state, totals
 
 
-def means(totals: StepInfo, steps: int) -> dict[str, Any]:
-    """The sums as means over steps, flat and of plain numbers."""
-    totals = jax.device_get(totals)
-    mean = jax.tree.map(lambda x: float(x) / steps, totals)
-    fields = {f.name: getattr(mean, f.name) for f in dataclasses.fields(mean)}
-    return {**fields.pop("metrics"), **fields}
+_WITH_KL = ("loss", "kl", "kl_by_layer")
 
 
-def headline(totals: StepInfo, steps: int) -> dict[str, float]:
-    mean = means(totals, steps)
-    return {name: mean[name] for name in ("loss", "nll", "kl", "accuracy") if name in mean}
+def _without_kl(info: StepInfo, condition: Array) -> StepInfo:
+    """Zero in the place of what has the KL in it, where the condition holds."""
+    left_out = {
+        name: jax.tree.map(lambda x: jnp.where(condition, 0, x), getattr(info, name))
+        for name in _WITH_KL
+    }
+    return dataclasses.replace(info, **left_out)
 
 
 @contextmanager

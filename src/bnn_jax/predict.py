@@ -69,8 +69,8 @@ def predict(
             variance over weight samples are wanted.
         posterior: a params tree with Gaussian leaves, to draw from; without, a deterministic
             network; or a list of params trees, an ensemble. Default: the model's own.
-        variables: the network's other state, if not the model's own, such as batch statistics; of an
-            ensemble, one for all or a list with one for each member.
+        variables: the network's other state, if not the model's own, such as batch statistics; of
+            an ensemble, one for all or a list with one for each member.
         targets: array (examples, ...); asks for `log_prob`.
         batch_size: examples at a time. The last chunk is padded, so that one shape is compiled.
         antithetic: draw the weights in pairs with opposite noise: the same law, and means that

@@ -128,6 +128,11 @@ def set_up(config: Config) -> Run:
     examples = run_data.load(config)
     model = assembly.build_model(config, examples)
     steps = examples.num_train // config.training.batch_size
+    if config.objective.kl_every > steps:
+        raise RunError(
+            f"objective.kl_every ({config.objective.kl_every}) is more than the {steps} steps of "
+            "an epoch, so some epochs would have no value of the KL: set it to at most that."
+        )
     epochs = config.training.epochs
     optimizer = assembly.build_optimizer(config, steps_per_epoch=steps, epochs=epochs)
     step = assembly.bayesian_step(config, model, optimizer, examples.num_train, steps)
@@ -138,12 +143,19 @@ def set_up(config: Config) -> Run:
         examples=examples,
         likelihood=assembly.build_likelihood(config),
         model=model,
-        loop=loop_of(config, examples, step, "noise", epochs),
+        loop=loop_of(config, examples, step, "noise", epochs, config.objective.kl_every),
         state=state,
     )
 
 
-def loop_of(config: Config, examples: Images | Points, step: Any, noise: str, epochs: int) -> Loop:
+def loop_of(
+    config: Config,
+    examples: Images | Points,
+    step: Any,
+    noise: str,
+    epochs: int,
+    kl_every: int = 1,
+) -> Loop:
     """Epochs of this step over the training examples; `noise` names the key of its noise."""
     # The steps of a small network without convolutions are faster in one call, on CPU too.
     many = {"steps_per_call": STEPS_PER_CALL_ON_ACCELERATORS}
@@ -155,5 +167,6 @@ def loop_of(config: Config, examples: Images | Points, step: Any, noise: str, ep
         order_key=named_key(config, "batches"),
         batch_size=config.training.batch_size,
         epochs=epochs,
+        kl_every=kl_every,
         **(many if isinstance(examples, Points) else {}),
     )
