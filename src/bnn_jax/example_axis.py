@@ -11,6 +11,8 @@ from typing import Any
 
 import jax.extend.core as jex
 
+from bnn_jax.equations import NHWC_CONVOLUTION, operation_of
+
 
 def of_outputs(eqn: jex.JaxprEqn, axes: Sequence[int | None]) -> list[int | None]:
     """The example axis of each output, from those of the inputs; None: there is none, or unknown.
@@ -18,6 +20,8 @@ def of_outputs(eqn: jex.JaxprEqn, axes: Sequence[int | None]) -> list[int | None
     Operations without a rule keep the axis where the output has the same size there: they act
     element by element, or along other axes.
     """
+    if operation_of(eqn) == NHWC_CONVOLUTION:
+        return [0 if axes[0] == 0 else None]
     inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
     if inner is not None:
         return _through(getattr(inner, "jaxpr", inner), axes)

@@ -10,6 +10,7 @@ import pytest
 from core_helpers import data
 
 from bnn_jax import gaussian, random_array
+from bnn_jax.models import banded_conv
 
 X = data(0, 3, 4, 5)  # examples, positions, features
 W = gaussian.centred(data(1, 5, 2), 0.3)
@@ -27,6 +28,13 @@ def rules(fn: Callable[..., Any], *inputs: Any) -> list[str]:
     return [*report["w"], *report["b"]]
 
 
+def rows_added(x: jax.Array) -> jax.Array:
+    """Each row and the next, as a convolution of images with one channel."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    kernel = jnp.ones((2, 1, 1, 1))
+    return banded_conv(x[..., None], kernel, (1, 1), "VALID", dimension_numbers=layout)[..., 0]
+
+
 KEPT: dict[str, Callable[..., Any]] = {
     "at once": lambda p, x: x @ p["w"],
     "elementwise": lambda p, x: jnp.tanh(x * 2.0) @ p["w"],
@@ -42,6 +50,7 @@ KEPT: dict[str, Callable[..., Any]] = {
         jax.lax.scan(lambda c, s: (c, s * 2.0), 0.0, x.swapaxes(0, 1))[1].swapaxes(0, 1) @ p["w"]
     ),
     "bias": lambda p, x: x + p["b"][None, None],
+    "after banded_conv": lambda p, x: rows_added(x) @ p["w"],
     "product, weight on the left": lambda p, x: jnp.einsum("fo,btf->bto", p["w"], x),
 }
 LOST: dict[str, Callable[..., Any]] = {
@@ -53,6 +62,7 @@ LOST: dict[str, Callable[..., Any]] = {
     "mapped over positions": lambda p, x: jax.vmap(lambda s: s + p["b"][None], 1, 1)(x),
     "examples summed": lambda p, x: x.sum(axis=0) @ p["w"],
     "in jit": lambda p, x: jax.jit(lambda y: y.swapaxes(0, 1))(x) @ p["w"],
+    "banded_conv, time major": lambda p, x: rows_added(x.swapaxes(0, 1)) @ p["w"],
     "in remat": lambda p, x: jax.checkpoint(lambda y: y.swapaxes(0, 1))(x) @ p["w"],
 }
 

@@ -89,10 +89,12 @@ CONVOLUTIONS = {
 }
 
 
+# Without padding a row of outputs is of one block, of two, of one output.
+@pytest.mark.parametrize("width", [9, 8, 4])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_banded_conv_is_laxs(name: str) -> None:
+def test_banded_conv_is_laxs(name: str, width: int) -> None:
     options = {"features": 6, "kernel_size": (3, 3), **CONVOLUTIONS[name]}
-    x, tolerance = data(0, 2, 7, 9, 4), 2e-2 if "dtype" in options else 1e-5
+    x, tolerance = data(0, 2, 7, width, 4), 2e-2 if "dtype" in options else 1e-5
     ours, lax = nn.Conv(**options, conv_general_dilated=banded_conv), nn.Conv(**options)
     params = lax.init(key(1), x)
 
@@ -112,6 +114,13 @@ def test_banded_conv_is_a_matrix_product() -> None:
     x = jnp.zeros((2, 32, 32, 1))
     variables = jax.eval_shape(net.init, key(0), x)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(net.apply)(variables, x))
+
+
+@pytest.mark.parametrize("conv", [{}, {"conv_general_dilated": banded_conv}], ids=["lax", "banded"])
+def test_no_layer_of_lenet5_falls_back_to_one_draw_for_the_batch(conv: dict[str, Any]) -> None:
+    net, x = LeNet5(**conv), jnp.zeros((2, 32, 32, 1))
+    model = to_bnn(net, net.init(key(0), x), estimator="flipout")
+    assert {w.applied for w in model.report(x).weights} == {("flipout",)}
 
 
 @pytest.mark.parametrize("channels", [1, 2])
