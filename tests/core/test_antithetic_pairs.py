@@ -1,6 +1,7 @@
 """Two weight samples at once are the two, one by one, and the first layer costs less than twice."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,6 +42,12 @@ POSTERIOR = {
 }
 X = data(0, 6, 4)
 
+CONV = partial(
+    banded_conv,
+    window_strides=(1, 1),
+    padding="VALID",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+)
 FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "a dense layer": lambda p, x: x @ p["w"] + p["b"],
     "the weight first": lambda p, x: p["w"].T @ x.T,
@@ -61,6 +68,7 @@ FUNCTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "rows by number": lambda p, x: p["w"][jnp.arange(3)] + p["b"],
     "a loop": lambda p, x: jax.lax.fori_loop(0, 3, lambda _, h: jnp.tanh(h @ p["w"]) @ W.T, x),
     "a branch": lambda p, x: jax.lax.cond(p["b"].sum() > 0, jnp.sin, jnp.cos, x @ p["w"]),
+    "a convolution": lambda p, x: CONV(x[..., None, None], p["v"].reshape(1, 1, 1, 15)),
     "a function of its own": lambda p, x: jax.jit(lambda a, w: (w, a @ w))(x, p["w"]),
     "nothing random": lambda p, x: {"a": (x, p["fixed"])},
 }
@@ -110,6 +118,8 @@ def test_networks(name: str) -> None:
         ("two layers", 4),
         ("a weight times itself", 2 + 2),
         ("nothing random", 0),
+        # Called twice, and printed once: the kernel's matrix, and the product.
+        ("a convolution", 2),
     ],
 )
 def test_products(name: str, products: int) -> None:
