@@ -90,7 +90,7 @@ def _equation(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
         inner = eqn.params[CALLS[operation]]
         return _evaluate(inner.jaxpr, inner.consts, values)
     around = [v for v in pairs if isinstance(v, Around)]
-    if len(around) == len(pairs) == 1 and _is_linear(eqn, operation, values):
+    if len(around) == len(pairs) == 1 and _is_linear(operation, eqn, values):
         mean, spread = (bind(eqn, [_part(v, name) for v in values]) for name in ("mean", "spread"))
         return [Around(*parts) for parts in zip(mean, spread, strict=True)]
     if operation in (lax.add_p.name, lax.sub_p.name) and len(around) == len(pairs):
@@ -99,11 +99,11 @@ def _equation(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
     return [Apart(parts) for parts in zip(plus, minus, strict=True)]
 
 
-def _is_linear(eqn: jex.JaxprEqn, operation: str, values: Sequence[Any]) -> bool:
+def _is_linear(operation: str, eqn: jex.JaxprEqn, values: Sequence[Any]) -> bool:
     """Whether the operation is linear in each of its arguments, or in the only one."""
-    if operation in VIEWS:
-        return len(values) == 1 and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating)
-    return operation in _LINEAR
+    if operation == lax.convert_element_type_p.name:
+        return bool(jnp.issubdtype(eqn.params["new_dtype"], jnp.floating))
+    return operation in _LINEAR or (operation in VIEWS and len(values) == 1)
 
 
 # Convolutions are linear too, but their results are so much larger than their kernels that adding
