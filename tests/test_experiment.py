@@ -182,25 +182,32 @@ def test_the_kl_is_valued_in_some_steps_and_acts_in_all(tmp_path: Path) -> None:
         infos.append(jax.device_get(info))
     lines: list[dict[str, Any]] = []
     loop = dataclasses.replace(sometimes.loop, steps_per_call=5)
-    end, _ = loop.run(
-        jax.tree.map(lambda x: x.copy(), sometimes.state),
-        loop.no_totals(sometimes.state),
-        name="epoch",
-        at_epoch_end=lambda *a: lines.append(a[2]),
-        interrupted=lambda: False,
-    )
+    end = jax.tree.map(lambda x: x.copy(), sometimes.state)
+    sums = loop.no_totals(end)
+    for stop in (True, False):  # after the first 5 steps, and not again
+        end, sums = loop.run(
+            end,
+            sums,
+            name="epoch",
+            at_epoch_end=lambda *a: lines.append(a[2]),
+            interrupted=lambda stop=stop: stop,
+        )
+    # Before its first value of the KL an epoch has none to show.
+    shown = loop.headline(jax.tree.map(np.ones_like, sums), 17)
+    assert sorted(shown) == ["accuracy", "nll"]
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)
     for line, epoch, valued in zip(
         lines, (0, 8, 16), ((0, 3, 6), (9, 12, 15), (18, 21)), strict=True
     ):
-        for name in ("loss", "kl"):
-            mean = np.mean([getattr(infos[i], name) for i in valued])
-            assert line[name] == pytest.approx(mean, rel=1e-4)
+        kl = np.mean([infos[i].kl for i in valued])
+        assert line["kl"] == pytest.approx(kl, rel=1e-4)
         layer = np.mean([infos[i].kl_by_layer["fc1"] for i in valued])
         assert line["kl_by_layer"]["fc1"] == pytest.approx(layer, rel=1e-4)
         nll = np.mean([infos[i].nll for i in range(epoch, epoch + 8)])
         assert line["nll"] == pytest.approx(nll, rel=1e-4)
+        weight = np.mean([infos[i].bnn_factor for i in range(epoch, epoch + 8)])
+        assert line["loss"] == pytest.approx(nll + weight * kl, rel=1e-4)
 
 
 def test_every_epoch_sees_every_example_once(tmp_path: Path) -> None:

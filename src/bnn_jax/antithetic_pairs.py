@@ -1,6 +1,7 @@
 """A network for two weight samples at once, mean + spread and mean - spread, cheaper than twice.
 
-What is linear in one weight and meets nothing else that is random needs one operation for the pair:
+What is linear in one weight, and multiplied by nothing else that is random, needs one operation for
+the pair:
 
     linear(x, mean + spread), linear(x, mean - spread) = linear(x, mean) +- linear(x, spread)
 

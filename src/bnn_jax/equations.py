@@ -1,6 +1,7 @@
 """The equations of a jaxpr: what each does, and how to run one on other values.
 
-`random_array` and `antithetic_pairs`, which evaluate a network equation by equation, share this.
+For what follows or evaluates a network equation by equation: `example_axis`, `random_array` and
+`antithetic_pairs`.
 """
 
 from collections.abc import Sequence

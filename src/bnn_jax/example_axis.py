@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.extend.core as jex
 
-from bnn_jax.equations import NHWC_CONVOLUTION, operation_of
+from bnn_jax.equations import CALLS, NHWC_CONVOLUTION, operation_of
 
 
 def of_outputs(eqn: jex.JaxprEqn, axes: Sequence[int | None]) -> list[int | None]:
@@ -22,7 +22,7 @@ def of_outputs(eqn: jex.JaxprEqn, axes: Sequence[int | None]) -> list[int | None
     """
     if operation_of(eqn) == NHWC_CONVOLUTION:
         return [0 if axes[0] == 0 else None]
-    inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+    inner = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
     if inner is not None:
         return _through(getattr(inner, "jaxpr", inner), axes)
     return [_of_output(eqn, axes, _shape(out)) for out in eqn.outvars]
@@ -101,9 +101,8 @@ def _conv(eqn: jex.JaxprEqn, i: int, axis: int) -> int | None:
 
 
 # Operations that only call another jaxpr with the same arguments, and the parameter that holds it.
-CALLS = {
-    "jit": "jaxpr",
-    "closed_call": "call_jaxpr",
+WRAPPERS = {
+    **CALLS,
     "remat2": "jaxpr",
     "checkpoint": "jaxpr",
     "custom_jvp_call": "call_jaxpr",

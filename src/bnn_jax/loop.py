@@ -47,8 +47,8 @@ class Loop:
         order_key: gives the epochs' orders.
         batch_size: examples a step; those left over at the end of an epoch wait for the next.
         epochs: how many there are in all.
-        kl_every: the step's own: steps from one value of the KL to the next. The numbers of an
-            epoch are means over its steps, those with the KL in them over the steps that have it.
+        kl_every: the step's own: steps from one value of the KL to the next. An epoch's KL is then
+            the mean over the steps that have it, and its loss is made of the means of its parts.
         steps_per_call: steps run by one compiled call.
     """
 
@@ -88,7 +88,7 @@ class Loop:
             batch = self.prepare(examples[0][index]), examples[1][index]
             has_kl = state.step % self.kl_every == 0
             state, info = self.step(state, key, batch)
-            return state, jax.tree.map(jnp.add, totals, _without_kl(info, ~has_kl))
+            return state, jax.tree.map(jnp.add, totals, _kl_only_if(has_kl, info))
 
         def many(
             state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey, count: int
@@ -125,21 +125,31 @@ class Loop:
             totals: sums since the epoch's first step.
             done: steps since the first epoch, more than none of them in this one.
         """
-        first = (done - 1) // self.steps_per_epoch * self.steps_per_epoch
-        with_kl = len(range(-(-first // self.kl_every) * self.kl_every, done, self.kl_every))
+        first, valued = self._counted(done)
         fields: dict[str, Any] = {}
         for name, sums in vars(jax.device_get(totals)).items():
-            steps = with_kl if name in _WITH_KL else done - first
-            # A display in the first steps of an epoch may come before its first value of the KL.
+            steps = valued if name in _WITH_KL else done - first
             fields[name] = jax.tree.map(
                 lambda x, steps=steps: float(x) / steps if steps else math.nan, sums
+            )
+        if self.kl_every > 1:
+            fields["loss"] = (
+                fields["dnn_factor"] * fields["nll"] + fields["bnn_factor"] * fields["kl"]
             )
         return {**fields.pop("metrics"), **fields}
 
     def headline(self, totals: StepInfo, done: int) -> dict[str, float]:
-        """The means that a progress display has room for."""
+        """The means that a progress display has room for, and that there are already."""
         mean = self.means(totals, done)
-        return {name: mean[name] for name in ("loss", "nll", "kl", "accuracy") if name in mean}
+        _, valued = self._counted(done)
+        known = [n for n in ("loss", "nll", "kl", "accuracy") if valued or n not in _WITH_KL]
+        return {name: mean[name] for name in known if name in mean}
+
+    def _counted(self, done: int) -> tuple[int, int]:
+        """The first step of the present epoch, and how many since then have a value of the KL."""
+        first = (done - 1) // self.steps_per_epoch * self.steps_per_epoch
+        first_valued = -(-first // self.kl_every) * self.kl_every
+        return first, len(range(first_valued, done, self.kl_every))
 
     def run(
         self,
@@ -201,13 +211,13 @@ class Loop:
 _WITH_KL = ("loss", "kl", "kl_by_layer")
 
 
-def _without_kl(info: StepInfo, condition: Array) -> StepInfo:
-    """Zero in the place of what has the KL in it, where the condition holds."""
-    left_out = {
-        name: jax.tree.map(lambda x: jnp.where(condition, 0, x), getattr(info, name))
+def _kl_only_if(valued: Array, info: StepInfo) -> StepInfo:
+    """With zeros in the place of what has the KL in it, where it was not valued."""
+    kept = {
+        name: jax.tree.map(lambda x: jnp.where(valued, x, 0), getattr(info, name))
         for name in _WITH_KL
     }
-    return dataclasses.replace(info, **left_out)
+    return dataclasses.replace(info, **kept)
 
 
 @contextmanager

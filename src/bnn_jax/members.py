@@ -151,13 +151,18 @@ def of(
             "antithetic draws weights in pairs with opposite noise, and there are no random "
             "weights to draw: leave it out."
         )
-    own_variables = kind == "ensemble" and isinstance(variables, list | tuple)
+    own_variables = isinstance(variables, list | tuple)
     if own_variables:
+        if kind != "ensemble":
+            raise ValueError(
+                "A list of variables is for an ensemble, and there is one posterior: give one tree."
+            )
         if len(variables) != samples:
             raise ValueError(
                 f"The ensemble has {samples} members and variables has {len(variables)}: give a "
                 "tree for each member in the same order, or one for all."
             )
+        _check_alike(variables, "variables")
         variables = _stacked(variables)
     options, arrays = _split(kwargs)
     program = Program(kind, call, network is not None, own_variables, antithetic, options)
@@ -190,16 +195,20 @@ def _ensemble_size(trees: list[Any] | tuple[Any, ...], num_samples: int | None) 
             "The members of an ensemble are params trees without Gaussian leaves: draw from each "
             "posterior with gaussian.sample, or predict for each."
         )
-    structures = {jax.tree.structure(tree) for tree in trees}
-    shapes = {tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree)) for tree in trees}
-    if len(structures) > 1 or len(shapes) > 1:
-        raise ValueError("The members of the ensemble have to be params of one network.")
+    _check_alike(trees, "params")
     if num_samples not in (None, len(trees)):
         raise ValueError(
             f"The ensemble has {len(trees)} members and num_samples is {num_samples}: leave "
             "num_samples out."
         )
     return len(trees)
+
+
+def _check_alike(trees: Sequence[PyTree], what: str) -> None:
+    structures = {jax.tree.structure(tree) for tree in trees}
+    shapes = {tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree)) for tree in trees}
+    if len(structures) > 1 or len(shapes) > 1:
+        raise ValueError(f"The members of the ensemble have to be {what} of one network.")
 
 
 def _split(kwargs: Mapping[str, Any]) -> tuple[Any, dict[int, Any]]:

@@ -10,7 +10,8 @@ The uncertainty of a prediction has two parts, and they add up to the whole:
 - epistemic, what the network does not know: the mutual information H[p(y | x)] - E_w H[p(y | x, w)]
   of target and weights, or the variance Var_w E[y | x, w] over weights.
 
-Weight sample s is drawn with fold_in(key, s) for all examples, so the answer depends on the key and
+Weight sample s is drawn with fold_in(key, s) for all examples, antithetic pair i with fold_in(key,
+i), so the answer depends on the key and
 the number of samples and not on the chunks. One function is compiled: for one chunk of examples it
 loops over the samples and keeps running sums, so memory grows with neither.
 

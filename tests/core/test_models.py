@@ -89,8 +89,8 @@ CONVOLUTIONS = {
 }
 
 
-# Without padding a row of outputs is of one block, of two, of one output.
-@pytest.mark.parametrize("width", [9, 8, 4])
+# Rows of outputs in one block and in several, of more than one output and of one.
+@pytest.mark.parametrize("width", [9, 8, 13, 4, 3])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_banded_conv_is_laxs(name: str, width: int) -> None:
     options = {"features": 6, "kernel_size": (3, 3), **CONVOLUTIONS[name]}

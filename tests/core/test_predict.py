@@ -46,10 +46,11 @@ def call(seed: int = 5, **kwargs: Any) -> Any:
 
 
 class TestClasses:
+    @pytest.mark.parametrize("samples", [5, 6])
     @pytest.mark.parametrize("antithetic", [False, True])
-    def test_by_definition(self, antithetic: bool) -> None:
-        got = call(antithetic=antithetic, targets=LABELS)
-        p = softmax(outputs(5, antithetic=antithetic))
+    def test_by_definition(self, antithetic: bool, samples: int) -> None:
+        got = call(antithetic=antithetic, targets=LABELS, num_samples=samples)
+        p = softmax(outputs(5, samples, antithetic=antithetic))
         assert isinstance(got, Classification)
         np.testing.assert_allclose(got.probabilities, p.mean(axis=0), rtol=1e-5)
         expected = stats.entropy(p, axis=-1).mean(axis=0)
@@ -311,6 +312,10 @@ class TestMembers:
         np.testing.assert_allclose(predicted(states[1]).samples, one, rtol=1e-5, atol=1e-6)
         with pytest.raises(ValueError, match="has 3 members and variables has 2"):
             predicted(states[:2])
+        with pytest.raises(ValueError, match="have to be variables of one network"):
+            predicted([*states[:2], {"batch_stats": {}}])
+        with pytest.raises(ValueError, match="list of variables is for an ensemble"):
+            predict(key(1), model, X, likelihood=Normal(std=1.0), variables=states, num_samples=3)
 
     def test_a_deterministic_network_knows_no_doubt(self) -> None:
         got = call(posterior=gaussian.mean(Q), num_samples=None)

@@ -21,7 +21,7 @@ from bnn_jax.gaussian import random_leaves
 from bnn_jax.likelihoods import Normal
 from bnn_jax.predict import predict
 from bnn_jax.report import classifier_gather, folder, regression_gather
-from bnn_jax.run_folder import RunError
+from bnn_jax.run_folder import RunError, RunFolder
 
 LENET = Path(__file__).parents[2] / "configs" / "lenet5.yaml"
 PICTURES = [
@@ -138,12 +138,16 @@ def test_report_of_a_run(
 
 
 def assert_tempered(findings: report.ClassifierFindings, loaded: experiment.Run) -> None:
-    logits = loaded.predict(
-        experiment.evaluated(loaded.state), findings.held_out.images, keep_samples=True
-    ).samples
-    probabilities = np.asarray(jax.nn.softmax(logits / 3.0)).mean(axis=0)
-    assert findings.held_out.tempered is not None
-    np.testing.assert_allclose(findings.held_out.tempered.probabilities, probabilities, rtol=1e-4)
+    posterior = experiment.evaluated(loaded.state)
+    twin = RunFolder(loaded.config.output.dir).restore_twin(gaussian.mean(posterior))
+    for group in (findings.held_out, *findings.others):
+        for weights, tempered in ((posterior, group.tempered), (twin, group.twin_tempered)):
+            assert (weights is None) == (tempered is None)
+            if weights is not None:
+                logits = loaded.predict(weights, group.images, keep_samples=True).samples
+                probabilities = np.asarray(jax.nn.softmax(logits / 3.0)).mean(axis=0)
+                assert tempered is not None
+                np.testing.assert_allclose(tempered.probabilities, probabilities, rtol=1e-4)
 
 
 def assert_turned_image_is_recognised(findings: report.ClassifierFindings) -> None:

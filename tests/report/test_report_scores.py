@@ -8,13 +8,30 @@ import pytest
 import sklearn.metrics
 from report_helpers import classifier, regression_findings
 
-from bnn_jax.report.classifier_scores import (
-    NAMES,
-    classifier_scores,
-    detection_scores,
-    uncertainties,
-)
+from bnn_jax.report.classifier_scores import NAMES, classifier_scores, uncertainties
+from bnn_jax.report.findings import Group
 from bnn_jax.report.regression_scores import INTERVALS, covered, regression_scores
+
+
+def scores_of(group: Group) -> dict[str, np.ndarray]:
+    """Each score, from where it has to come from."""
+    assert group.twin is not None
+    assert group.tempered is not None
+    assert group.twin_tempered is not None
+    of = {
+        "": group.predictive,
+        "posterior_mean_": group.at_mean,
+        "twin_": group.twin,
+        "tempered_": group.tempered,
+        "tempered_twin_": group.twin_tempered,
+    }
+    scores = {}
+    for prefix, said in of.items():
+        entropy = "predictive_entropy" if prefix in ("", "tempered_") else "entropy"
+        scores[prefix + entropy] = said.expected_entropy + said.mutual_information
+        scores[prefix + "mutual_information"] = said.mutual_information
+        scores[prefix + "max_probability"] = 1.0 - said.probabilities.max(axis=1)
+    return scores
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -26,9 +43,7 @@ def test_detection_is_scikit_learns(classes: int) -> None:
         found = numbers["out_of_distribution"][other.name]
         is_out = np.r_[np.zeros(60), np.ones(60)]
         for name in NAMES:
-            score = np.r_[
-                detection_scores(findings.held_out)[name][1], detection_scores(other)[name][1]
-            ]
+            score = np.r_[scores_of(findings.held_out)[name], scores_of(other)[name]]
             exact = {
                 "auroc": sklearn.metrics.roc_auc_score(is_out, score),
                 "aupr": sklearn.metrics.average_precision_score(is_out, score),

@@ -52,7 +52,7 @@ def train_step(
     def call() -> Any:
         nonlocal state
         state, info = program(state, key, batch)
-        return state.step, info.loss
+        return info.nll
 
     facts = {"samples": samples, "examples": workload.batch, "kl_every": kl_every}
     return Case(call, seconds, facts, _cost(program))

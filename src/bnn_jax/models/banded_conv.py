@@ -30,8 +30,8 @@ def banded_conv(
 ) -> Float[Array, "batch out_height out_width out"]:
     """`lax.conv_general_dilated` for NHWC images and HWIO kernels, as Flax's `nn.Conv` calls it.
 
-    Only convolutions without strides, padding, dilation and groups are computed this way; all
-    others go to `lax`.
+    Only convolutions without strides, padding, dilation and groups are computed this way, and of
+    images that are larger than the kernel; all others go to `lax`.
     """
     ones = (1, 1)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
@@ -45,6 +45,7 @@ def banded_conv(
         or dilated
         or tuple(window_strides) != ones
         or feature_group_count != 1
+        or any(n < k for n, k in zip(lhs.shape[1:3], rhs.shape[:2], strict=True))
     ):
         return lax.conv_general_dilated(
             lhs,

@@ -5,6 +5,7 @@ weights at the posterior mean: what a deterministic network would have said.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,29 +57,22 @@ def gather_classifier(
     run_folder = RunFolder(folder)
     twin = run_folder.restore_twin(gaussian.mean(posterior))
     temperature = config.evaluation.ood_temperature if sets else 1.0
-    held_out = _group(
-        run,
-        posterior,
-        twin,
-        temperature,
-        config.data.name,
-        images,
-        labels,
-        [class_names[label] for label in labels],
-        run.held_out_predictive,
+    group = partial(_group, run, posterior, twin, temperature)
+    held_out = group(
+        name=config.data.name,
+        images=images,
+        labels=labels,
+        label_names=[class_names[label] for label in labels],
+        predictive=run.held_out_predictive,
     )
     others = [
-        _group(
-            run,
-            posterior,
-            twin,
-            temperature,
-            found.name,
-            found.images,
-            None,
-            [found.label_names[label] for label in found.labels],
-            _predict(run, posterior, found.images, None, config.evaluation.num_samples),
-            found.changes,
+        group(
+            name=found.name,
+            images=found.images,
+            labels=None,
+            label_names=[found.label_names[label] for label in found.labels],
+            predictive=_predict(run, posterior, found.images, None, config.evaluation.num_samples),
+            changes=found.changes,
         )
         for found in sets
     ]
@@ -121,6 +115,7 @@ def _group(
     posterior: PyTree,
     twin: PyTree | None,
     temperature: float,
+    *,
     name: str,
     images: np.ndarray,
     labels: np.ndarray | None,

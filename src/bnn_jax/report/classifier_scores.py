@@ -95,7 +95,7 @@ def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, A
         "evaluated_on": findings.evaluated_on,
         "num_held_out": len(held_out),
         "ece_bins": bins,
-        "ood_temperature": findings.ood_temperature,
+        "ood_temperature": findings.ood_temperature if findings.others else None,
         "posterior_predictive": _quality(held_out, held_out.predictive, bins)
         | {"aurc": _aurc(held_out, held_out.predictive)}
         | {

@@ -19,7 +19,7 @@ from flax import linen, nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import PyTree
 
-from bnn_jax.example_axis import CALLS
+from bnn_jax.example_axis import WRAPPERS
 from bnn_jax.transforms.network import Network
 
 Hook = Callable[[str, Any, Callable[[], Any], tuple[Any, ...]], Any]
@@ -133,7 +133,7 @@ def _last_marks(jaxpr: jex.Jaxpr, inputs: list[Marks]) -> list[Marks]:
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        inner = eqn.params.get((CALLS | {"scan": "jaxpr"}).get(eqn.primitive.name, ""))
+        inner = eqn.params.get((WRAPPERS | {"scan": "jaxpr"}).get(eqn.primitive.name, ""))
         name = str(eqn.params.get("name", ""))
         if inner is not None:
             outputs = _last_marks(getattr(inner, "jaxpr", inner), values)

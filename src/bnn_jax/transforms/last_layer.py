@@ -7,7 +7,7 @@ import jax
 import jax.extend.core as jex
 from jaxtyping import PyTree
 
-from bnn_jax.example_axis import CALLS
+from bnn_jax.example_axis import WRAPPERS
 from bnn_jax.gaussian import path_name
 
 Paths = frozenset[str]
@@ -50,7 +50,7 @@ def _walk(
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        inner = eqn.params.get(WRAPPERS.get(eqn.primitive.name, ""))
         outputs: list[Paths | None]
         if inner is not None:
             outputs = _walk(getattr(inner, "jaxpr", inner), values, uses)
