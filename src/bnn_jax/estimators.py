@@ -95,10 +95,8 @@ def flipout(
         y, flipped = both[0], both[1]
     else:
         y = linear(x, mean)
-        # The division by a sign is exact, and XLA on CPU stores its result: it would make the bits
-        # of the signs anew for each operation that uses a product.
-        flipped = linear(x / noise.signs(in_key, in_signs, x.dtype), deviation)
-    return perturb(y, flipped / noise.signs(out_key, out_signs, flipped.dtype), antithetic)
+        flipped = linear(x * noise.signs(in_key, in_signs, x.dtype), deviation)
+    return perturb(y, flipped * noise.signs(out_key, out_signs, flipped.dtype), antithetic)
 
 
 def perturb(mean: Any, spread: Any, antithetic: bool) -> Any:

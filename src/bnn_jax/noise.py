@@ -100,7 +100,9 @@ def signs(
     words = _words(key, (-(-size // 32),), name)
     bits = (words[:, None] >> lax.iota(jnp.uint32, 32)[None]) & jnp.uint32(1)
     negative = bits.reshape(-1)[:size].reshape(shape).astype(dtype)
-    return 1 - 2 * negative
+    # One divided by a sign is the sign, and XLA on CPU stores the result of a division: of a plain
+    # difference it would make the bits anew for each element of each operation that uses it.
+    return 1 / (1 - 2 * negative)
 
 
 def _words(key: PRNGKey, shape: tuple[int, ...], name: str) -> Words:

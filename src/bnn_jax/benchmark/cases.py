@@ -59,13 +59,16 @@ def train_step(
 
 
 def epoch(
-    workload: Workload, estimator: str | None, *, dtype: Any, steps: int, steps_per_call: int
+    workload: Workload,
+    estimator: str | None,
+    *,
+    dtype: Any,
+    steps: int,
+    steps_per_call: int,
+    kl_every: int = 10,
 ) -> Case:
-    """An epoch of so many steps, batches gathered inside, as the command line trains.
-
-    The KL has its value in every step.
-    """
-    step, state = _training(workload, estimator, dtype, samples=1, kl_every=1)
+    """An epoch of so many steps, batches gathered inside, as the command line trains."""
+    step, state = _training(workload, estimator, dtype, samples=1, kl_every=kl_every)
     loop = Loop(
         step=step,
         examples=_batch(workload, steps * workload.batch, dtype),
@@ -74,6 +77,7 @@ def epoch(
         order_key=jax.random.key(4),
         batch_size=workload.batch,
         epochs=1,
+        kl_every=kl_every,
         steps_per_call=steps_per_call,
     )
     totals = loop.no_totals(state)
@@ -89,7 +93,7 @@ def epoch(
 
     started = time.perf_counter()
     jax.block_until_ready(call())
-    facts = {"samples": 1, "examples": steps * workload.batch, "kl_every": 1}
+    facts = {"samples": 1, "examples": steps * workload.batch, "kl_every": kl_every}
     return Case(call, time.perf_counter() - started, facts)
 
 

@@ -100,7 +100,7 @@ def _results(
             if kind == "train":
                 made = _train_steps(workload, dtype, kl_every)
             elif kind == "epoch":
-                made = _epochs(workload, dtype)
+                made = _epochs(workload, dtype, kl_every)
             else:
                 made = _predictions(workload, dtype, samples, examples)
             times = timing.in_turns({k: case.call for k, case in made.items()}, rounds=rounds)
@@ -136,10 +136,14 @@ def _train_steps(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cas
     }
 
 
-def _epochs(workload: Workload, dtype: Any) -> dict[str, cases.Case]:
+def _epochs(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cases.Case]:
     """Each step a call from Python, and all of them in one call."""
     fast = workload.in_fast_form()
-    options: dict[str, Any] = {"dtype": dtype, "steps": STEPS_OF_AN_EPOCH}
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "steps": STEPS_OF_AN_EPOCH,
+        "kl_every": kl_every,
+    }
     return {
         "plain": cases.epoch(workload, None, steps_per_call=1, **options),
         "plain, in one call": cases.epoch(
