@@ -13,7 +13,6 @@ from flax import linen as nn
 
 from bnn_jax import antithetic_pairs, gaussian, to_bnn
 from bnn_jax.models import MLP, LeNet5, banded_conv
-from bnn_jax.models.resnet import ResNet20
 from bnn_jax.models.transformer import Transformer
 
 
@@ -84,13 +83,12 @@ def test_functions(name: str) -> None:
 NETWORKS: dict[str, tuple[nn.Module, Any, float]] = {
     "MLP": (MLP((16, 8)), data(5, 4, 12), 1e-5),
     "MLP in bfloat16": (MLP((16, 8), dtype=jnp.bfloat16), data(5, 4, 12), 3e-2),
-    "LeNet-5": (LeNet5(), data(6, 3, 32, 32, 1), 1e-5),
-    "LeNet-5 by banded_conv": (
-        LeNet5(conv_general_dilated=banded_conv),
-        data(6, 3, 32, 32, 1),
+    "LeNet-5": (LeNet5(conv_general_dilated=banded_conv), data(6, 3, 32, 32, 1), 1e-5),
+    "batch statistics": (
+        nn.Sequential([nn.Dense(5), nn.BatchNorm(use_running_average=True), nn.Dense(2)]),
+        data(7, 4, 6),
         1e-5,
     ),
-    "ResNet-20": (ResNet20(), data(7, 1, 8, 8, 3), 1e-4),
     "transformer": (Transformer(16, 16, 1), jnp.arange(12).reshape(2, 6), 1e-4),
 }
 

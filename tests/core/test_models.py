@@ -89,9 +89,12 @@ CONVOLUTIONS = {
 }
 
 
-# Rows of outputs in one block and in several, of more than one output and of one.
-@pytest.mark.parametrize("width", [9, 8, 13, 4, 3])
-@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize(
+    ("name", "width"),
+    # Without padding, rows of outputs in one block and in several, of more than one output and of
+    # one, and a kernel that is wider than the image.
+    [*((name, 9) for name in CONVOLUTIONS), *(("valid", width) for width in (8, 13, 4, 3, 2))],
+)
 def test_banded_conv_is_laxs(name: str, width: int) -> None:
     options = {"features": 6, "kernel_size": (3, 3), **CONVOLUTIONS[name]}
     x, tolerance = data(0, 2, 7, width, 4), 2e-2 if "dtype" in options else 1e-5
