@@ -31,7 +31,7 @@ def banded_conv(
     """`lax.conv_general_dilated` for NHWC images and HWIO kernels, as Flax's `nn.Conv` calls it.
 
     Only convolutions without strides, padding, dilation and groups are computed this way, and of
-    images that are larger than the kernel; all others go to `lax`.
+    images no smaller than the kernel; all others go to `lax`.
     """
     ones = (1, 1)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
