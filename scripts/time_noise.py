@@ -13,8 +13,8 @@ from typing import Any
 import jax
 
 from bnn_jax import noise
+from bnn_jax._compiler import compiler_options
 from bnn_jax.benchmark import timing
-from bnn_jax.compilation import compiler_options
 
 SHAPE = (2400, 1000)
 

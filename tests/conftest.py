@@ -1,7 +1,8 @@
-"""What holds for every test: JAX at its strictest, and where the shared data sets are."""
+"""Settings of every test: JAX at its strictest, and the folder of the shared data sets."""
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,3 +30,23 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.fail(f"BNN_JAX_SHARED is {folder!r}, which is not a folder")
     return path
+
+
+# Their tests compile many small programs and run each once.
+_MANY_SMALL_PROGRAMS = {"core", "interpreter", "predictive", "models", "experimental"}
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Skip most of XLA's optimizations in some folders, except where a test asks for them."""
+    quick = request.path.parent.name in _MANY_SMALL_PROGRAMS
+    jax.config.update(
+        "jax_disable_most_optimizations", quick and "optimized" not in request.fixturenames
+    )
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optimized() -> None:
+    """Requested by tests that must be compiled as users compile."""

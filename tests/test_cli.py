@@ -12,7 +12,7 @@ import pytest
 
 import bnn_jax
 from bnn_jax import cli
-from bnn_jax.config import Config
+from bnn_jax.config.schema import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LENET = str(CONFIGS / "lenet5.yaml")
@@ -247,11 +247,11 @@ def test_train_passes_the_config_on_and_prints_the_summary(
 @pytest.fixture
 def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A stand-in for the module that reports; its calls are among the experiment's."""
-    stub: Any = ModuleType("bnn_jax.run_report")
+    stub: Any = ModuleType("bnn_jax.report.of_run")
     stub.check = lambda *a, **k: experiment.calls.append(("check", a, k))
     stub.write = lambda *a, **k: experiment.calls.append(("write", a, k))
-    monkeypatch.setitem(sys.modules, "bnn_jax.run_report", stub)
-    monkeypatch.setattr(bnn_jax, "run_report", stub, raising=False)
+    monkeypatch.setitem(sys.modules, "bnn_jax.report.of_run", stub)
+    monkeypatch.setattr(bnn_jax.report, "of_run", stub, raising=False)
     return stub
 
 
@@ -279,7 +279,7 @@ def test_evaluate_checks_the_report_first_and_writes_it_last(
 def test_evaluate_without_matplotlib_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bnn_jax import run_report
+    from bnn_jax.report import of_run as run_report
 
     monkeypatch.setattr(run_report, "find_spec", lambda name: None)
     message = refused(["evaluate", str(tmp_path)], capsys)

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bnn_jax.config_errors import ConfigError
+from bnn_jax.config.errors import ConfigError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -33,7 +33,7 @@ def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
     KEY=VALUE changes one setting, for instance training.epochs=2, output.dir=runs/short or
     model.hidden=[400,400].
     """
-    from bnn_jax.config import load
+    from bnn_jax.config.schema import load
 
     settings = load(config, overrides)
     with _mistakes_in_one_line():
@@ -69,7 +69,7 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
         if no_report:
             _print_summary(experiment.evaluate(folder, overrides))
             return
-        from bnn_jax import run_report
+        from bnn_jax.report import of_run as run_report
 
         run_report.check(folder, ood=ood)
         loaded = experiment.load(folder, overrides)

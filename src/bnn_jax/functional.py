@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from bnn_jax import random_array
-from bnn_jax.estimators import check_estimator
+from bnn_jax.interpreter import random_array
+from bnn_jax.interpreter.estimators import check_estimator
 from bnn_jax.noise import PRNGKey
 
 Params = Mapping[str, Any]

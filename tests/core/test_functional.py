@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from core_helpers import ESTIMATORS, data, key, no_noise, random_posterior
 from flax import linen as nn
 
 from bnn_jax import functional
 from bnn_jax.gaussian import Gaussian
+from core_helpers import ESTIMATORS, data, key, no_noise, random_posterior
 
 
 def params(kernel: tuple[int, ...], features: int, bias: bool = True) -> dict[str, Gaussian]:

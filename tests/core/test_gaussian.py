@@ -10,10 +10,10 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 import scipy.stats
-from core_helpers import data, key, random_posterior
 
 from bnn_jax import gaussian, noise
 from bnn_jax.gaussian import Gaussian
+from core_helpers import data, key, random_posterior
 
 
 @pytest.fixture

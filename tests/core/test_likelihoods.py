@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from core_helpers import data, key
 from scipy import stats
 
 from bnn_jax import likelihoods, to_bnn, train
 from bnn_jax.likelihoods import Bernoulli, Categorical, Normal, Poisson, StudentT
+from core_helpers import data, key
 
 N = 6
 F = np.asarray(data(0, N, 2), np.float64)  # locations, logits or log rates

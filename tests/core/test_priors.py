@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
-from core_helpers import assert_mean, data, key, random_posterior
 
 from bnn_jax import gaussian, priors
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.priors import LaplacePrior, NormalPrior, Prior, ScaleMixturePrior, StudentTPrior
+from core_helpers import assert_mean, data, key, random_posterior
 
 PRIORS = {
     "normal": NormalPrior(0.2, 0.5),

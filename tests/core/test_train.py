@@ -12,11 +12,12 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from core_helpers import ESTIMATORS, data, key, no_noise, random_posterior
 
-from bnn_jax import functional, gaussian, objective, priors, random_array, train
+from bnn_jax import functional, gaussian, objective, priors, train
 from bnn_jax.gaussian import Gaussian
+from bnn_jax.interpreter import random_array
 from bnn_jax.priors import NormalPrior, ScaleMixturePrior
+from core_helpers import ESTIMATORS, data, key, no_noise, random_posterior
 
 X, LABELS = data(0, 12, 3), data(1, 12, 2)
 

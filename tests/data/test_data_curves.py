@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_jax import data
-from bnn_jax.config_data import BlundellCurve, HeteroscedasticCurve
+from bnn_jax.config.data import BlundellCurve, HeteroscedasticCurve
 from bnn_jax.data import CURVES
 from bnn_jax.data.curves import BLUNDELL_NOISE
 

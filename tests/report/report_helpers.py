@@ -12,15 +12,9 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from bnn_jax.predict import Classification, Regression
+from bnn_jax.predictive.posterior_predictive import Classification, Regression
 from bnn_jax.report import style
-from bnn_jax.report.findings import (
-    ClassifierFindings,
-    Group,
-    RegressionFindings,
-    Rotation,
-    Weights,
-)
+from bnn_jax.report.findings import ClassifierFindings, Group, RegressionFindings, Rotation, Weights
 from bnn_jax.toolbox.intervals import LEVELS
 
 

@@ -17,11 +17,11 @@ from test_report_page import assert_self_contained
 
 from bnn_jax import config as configs
 from bnn_jax import data, experiment, gaussian, report
+from bnn_jax.experiment.folder import RunError, RunFolder
 from bnn_jax.gaussian import random_leaves
 from bnn_jax.likelihoods import Normal
-from bnn_jax.predict import predict
+from bnn_jax.predictive.posterior_predictive import predict
 from bnn_jax.report import classifier_gather, folder, regression_gather
-from bnn_jax.run_folder import RunError, RunFolder
 
 LENET = Path(__file__).parents[2] / "configs" / "lenet5.yaml"
 PICTURES = [

@@ -9,10 +9,10 @@ from PIL import Image
 
 from bnn_jax import data
 from bnn_jax.data.resize import resize
+from bnn_jax.experiment.folder import RunError
 from bnn_jax.report import other_images
 from bnn_jax.report.other_images import Source
 from bnn_jax.report.turned import turned
-from bnn_jax.run_folder import RunError
 
 
 def shaped(*shape: int) -> data.ImageDataset:

@@ -15,10 +15,10 @@ from flax import linen as nn
 from flax import nnx
 
 from bnn_jax.likelihoods import Categorical
-from bnn_jax.predict import predict
+from bnn_jax.networks.network import as_network
+from bnn_jax.predictive.posterior_predictive import predict
 from bnn_jax.toolbox.aleatoric_head import aleatoric_head
 from bnn_jax.toolbox.uncertainty_evaluation import UncertaintyEvaluation
-from bnn_jax.transforms.network import as_network
 
 Batches = list[tuple[np.ndarray, np.ndarray]]
 

@@ -57,7 +57,7 @@ def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
             variables, opt_state = plain_step(variables, opt_state, rows)
 
     def score(logits_fn: Callable[[Any, Any], Any], num_samples: int) -> tuple[float, float]:
-        found = predict.predict(
+        found = predict(
             jax.random.key(1), jax.jit(logits_fn), x_test, num_samples, likelihood=Categorical()
         )
         probabilities = jnp.asarray(found.probabilities)

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import nnx
 
 from bnn_jax import NormalPrior, gaussian, noise, priors, to_bnn, train
-from bnn_jax.random_array import EstimatorError
+from bnn_jax.interpreter.random_array import EstimatorError
 from bnn_jax.transforms import BayesianModel
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(6, 8, 8, 2)), jnp.float32)

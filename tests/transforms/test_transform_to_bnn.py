@@ -24,7 +24,7 @@ from bnn_jax.bnn_layers import (
     normal_post_fn,
 )
 from bnn_jax.transforms import TrainOneStepCell, TransformToBNN, WithLossCell
-from bnn_jax.transforms.to_bnn import INITIAL_STD
+from bnn_jax.transforms.conversion import INITIAL_STD
 
 rng = np.random.default_rng(0)
 X = jnp.asarray(rng.normal(size=(8, 10, 10, 1)), jnp.float32)

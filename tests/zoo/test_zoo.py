@@ -23,7 +23,7 @@ import zoo_nnx
 from zoo_case import Case, plain_call, plain_params
 
 from bnn_jax import gaussian, noise, to_bnn, train
-from bnn_jax.random_array import EstimatorError
+from bnn_jax.interpreter.random_array import EstimatorError
 from bnn_jax.transforms import BayesianModel
 
 CASES = {c.name: c for c in (*zoo_linen.CASES, *zoo_nnx.CASES, *zoo_functions.CASES)}

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bnn_jax import gaussian, likelihoods, predict, to_bnn, train
+from bnn_jax import gaussian, likelihoods, to_bnn, train
+from bnn_jax._compiler import compiler_options
 from bnn_jax.benchmark.workloads import Workload, labels
-from bnn_jax.compilation import compiler_options
-from bnn_jax.loop import Loop, Step
+from bnn_jax.fitting.loop import Loop, Step
+from bnn_jax.predictive.posterior_predictive import predict as predict
 from bnn_jax.transforms import BayesianModel
 
 NUM_DATA = 60_000
@@ -129,7 +130,7 @@ def prediction(
     key = jax.random.key(0)
 
     def call() -> Any:
-        return predict.predict(
+        return predict(
             key,
             model,
             inputs,

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bnn_jax import noise
+from bnn_jax._compiler import compiler_options
 from bnn_jax.benchmark import cases, roofline, timing
 from bnn_jax.benchmark.workloads import WORKLOADS, Workload
-from bnn_jax.compilation import compiler_options
-from bnn_jax.config_errors import nearest
+from bnn_jax.config.errors import nearest
 
 NAMES = tuple(WORKLOADS)
 KINDS = ("train", "epoch", "predict")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from bnn_jax.equations import NHWC_CONVOLUTION
+from bnn_jax.interpreter.equations import NHWC_CONVOLUTION
 
 
 def banded_conv(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from bnn_jax.predict import Classification
+from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report import figures
 from bnn_jax.report.classifier_scores import mistakes, uncertainties
 from bnn_jax.report.findings import ClassifierFindings, Group

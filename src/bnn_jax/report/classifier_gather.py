@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.experiment import Run, evaluated
+from bnn_jax.experiment.commands import Run, evaluated
+from bnn_jax.experiment.folder import RunFolder
 from bnn_jax.likelihoods import Categorical
-from bnn_jax.predict import Classification
+from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report import other_images
 from bnn_jax.report.findings import ClassifierFindings, Group, Rotation
 from bnn_jax.report.saved import epochs_of, weights_of
 from bnn_jax.report.turned import turned
-from bnn_jax.run_folder import RunFolder
 
 ANGLES = np.arange(0.0, 181.0, 5.0)
 ROTATION_SAMPLES = 200

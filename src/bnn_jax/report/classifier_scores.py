@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from bnn_jax.predict import Classification
+from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report.findings import ClassifierFindings, Group
 from bnn_jax.report.posterior_scores import posterior_scores
 from bnn_jax.toolbox import calibration, conformal, metrics, out_of_distribution, selective

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from bnn_jax.predict import Classification, Regression
+from bnn_jax.predictive.posterior_predictive import Classification, Regression
 
 
 @dataclasses.dataclass(frozen=True)

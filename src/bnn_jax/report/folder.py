@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bnn_jax.experiment import Run
+from bnn_jax.experiment.commands import Run
+from bnn_jax.experiment.folder import RunError
 from bnn_jax.report import other_images, page
 from bnn_jax.report.classifier_gather import gather_classifier
 from bnn_jax.report.classifier_scores import classifier_scores
 from bnn_jax.report.findings import ClassifierFindings, RegressionFindings
 from bnn_jax.report.regression_scores import regression_scores
-from bnn_jax.run_folder import RunError
 
 
 def require(run_folder: Path) -> None:

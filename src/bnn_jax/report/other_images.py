@@ -14,7 +14,7 @@ from jaxtyping import Int32, UInt8
 
 from bnn_jax import data
 from bnn_jax.data.resize import resize
-from bnn_jax.run_folder import RunError
+from bnn_jax.experiment.folder import RunError
 
 
 @dataclasses.dataclass(frozen=True)

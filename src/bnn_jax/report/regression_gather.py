@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.predict import Regression
+from bnn_jax.experiment.folder import RunFolder
+from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.saved import epochs_of, weights_of
-from bnn_jax.run_folder import RunFolder
 from bnn_jax.toolbox.intervals import LEVELS
 
 LINE_POINTS = 400

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bnn_jax.predict import Regression
+from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.posterior_scores import posterior_scores
 from bnn_jax.toolbox import intervals, regression

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian
+from bnn_jax.experiment.folder import RunFolder
 from bnn_jax.report.findings import Weights
-from bnn_jax.run_folder import RunFolder
 
 
 def weights_of(posterior: PyTree) -> dict[str, Weights]:

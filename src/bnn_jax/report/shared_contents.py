@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from bnn_jax.config.yaml_text import write as as_yaml
 from bnn_jax.report import figures
 from bnn_jax.report.findings import Findings
 from bnn_jax.report.page import Heading, Listing, Part
 from bnn_jax.report.tables import layer_table
-from bnn_jax.yaml_text import write as as_yaml
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,10 @@ from flax import linen, nnx
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import noise
+from bnn_jax.networks import layer_calls
+from bnn_jax.networks.network import Network
 from bnn_jax.noise import PRNGKey
-from bnn_jax.toolbox import layer_calls
 from bnn_jax.train import Forward
-from bnn_jax.transforms.network import Network
 
 Outputs = Float[Array, "batch outputs"]
 Reads = Literal["features", "outputs"]

@@ -22,15 +22,16 @@ import optax
 from flax import linen, nnx
 from jaxtyping import Array, Float, PyTree
 
+from bnn_jax.infer.mc_dropout import MCDropout, Where, mc_dropout
 from bnn_jax.likelihoods import Categorical
+from bnn_jax.networks import layer_calls
+from bnn_jax.networks.network import as_network
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predict import predict
+from bnn_jax.predictive.posterior_predictive import predict
 from bnn_jax.toolbox import _evaluation_arguments as arguments
-from bnn_jax.toolbox import _further_training, aleatoric_loss, layer_calls
+from bnn_jax.toolbox import _further_training, aleatoric_loss
 from bnn_jax.toolbox.aleatoric_head import AleatoricModel, Reads, aleatoric_head
-from bnn_jax.toolbox.mc_dropout import MCDropout, Where, mc_dropout
 from bnn_jax.train import Forward
-from bnn_jax.transforms.network import as_network
 
 PerExample = Float[np.ndarray, "examples"]
 

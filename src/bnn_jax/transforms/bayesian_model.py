@@ -8,13 +8,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from bnn_jax import gaussian, priors, random_array
+from bnn_jax import gaussian, priors
+from bnn_jax.interpreter import random_array
+from bnn_jax.networks.network import Network, nnx_view
 from bnn_jax.noise import PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import batch_statistics
-from bnn_jax.transforms.network import Network, nnx_view
-from bnn_jax.transforms.report import Report, report
+from bnn_jax.transforms.conversion_report import Report, report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from bnn_jax.gaussian import path_name
-from bnn_jax.transforms.last_layer import last_layer
-from bnn_jax.transforms.network import Network
+from bnn_jax.interpreter.last_layer import last_layer
+from bnn_jax.networks.network import Network
 
 Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type | None, Any], bool]
 

@@ -15,6 +15,7 @@ from flax import nnx
 from flax.nnx import filterlib
 
 from bnn_jax.bnn_layers import BayesianLayer, ConvReparam, DenseReparam, WithBNNLossCell
+from bnn_jax.transforms.conversion import INITIAL_STD
 from bnn_jax.transforms.counterparts import (
     COUNTERPARTS,
     GetArgs,
@@ -25,7 +26,6 @@ from bnn_jax.transforms.counterparts import (
     make_rule,
     new_layer,
 )
-from bnn_jax.transforms.to_bnn import INITIAL_STD
 from bnn_jax.transforms.train_cells import TrainOneStepCell
 
 Path = tuple[Any, ...]

@@ -1,0 +1,118 @@
+"""The sections of a config that belong together: the data, and the likelihood of its targets.
+
+A data set of images goes by any name that `data.load` knows, a curve by one of its own.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from bnn_jax.config.errors import ANY_NAME
+from bnn_jax.config.types import Count, CountOrZero, Folder, Name, Number, Positive, Section, number
+
+
+class ImageData(Section):
+    """The images, and how many of them."""
+
+    name: Name
+    data_dir: Folder | None = None
+    manual_dir: Folder | None = None
+    image_size: Count | None = None
+    padding: CountOrZero = 0  # black pixels added on each side, after resizing
+    mean: Number | Annotated[tuple[Number, ...], Field(min_length=1)] | None = None
+    std: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    train_examples: Count | None = None
+    test_examples: Count | None = None
+    validation: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ImageData":
+        mean, std = self.mean, self.std
+        if isinstance(mean, tuple) and isinstance(std, tuple) and len(mean) != len(std):
+            raise ValueError(
+                f"data.mean has {len(mean)} values and data.std {len(std)}: "
+                "give both one value per channel, or one number"
+            )
+        if self.train_examples is not None and self.validation >= self.train_examples:
+            raise ValueError(
+                f"data.validation ({self.validation}) must be less than data.train_examples "
+                f"({self.train_examples}), or nothing is left to train on: lower data.validation"
+            )
+        return self
+
+    @property
+    def num_train(self) -> int | None:
+        """Examples that are trained on, where the settings tell."""
+        return None if self.train_examples is None else self.train_examples - self.validation
+
+
+class CurveData(Section):
+    """Points of a curve with known noise (`bnn_jax.data.CURVES`), drawn with the run's seed."""
+
+    name: str
+    train_examples: Count
+    test_examples: Count = 1000
+
+    @property
+    def num_train(self) -> int:
+        """Examples that are trained on."""
+        return self.train_examples
+
+
+class BlundellCurve(CurveData):
+    """The curve of Blundell et al. 2015, arXiv:1505.05424, section 5.2."""
+
+    name: Literal["blundell_curve"]
+
+
+class HeteroscedasticCurve(CurveData):
+    """The curve of Depeweg et al. 2018, arXiv:1710.07283, whose noise depends on the input."""
+
+    name: Literal["heteroscedastic_curve"]
+
+
+def _kind(data: Any) -> str:
+    name = data.get("name") if isinstance(data, dict) else getattr(data, "name", None)
+    return name if name in ("blundell_curve", "heteroscedastic_curve") else ANY_NAME
+
+
+Data = Annotated[
+    Annotated[ImageData, Tag(ANY_NAME)]
+    | Annotated[BlundellCurve, Tag("blundell_curve")]
+    | Annotated[HeteroscedasticCurve, Tag("heteroscedastic_curve")],
+    Discriminator(_kind),
+]
+
+
+class Categorical(Section):
+    """Classes, from the network's logits."""
+
+    name: Literal["categorical"]
+
+
+class Normal(Section):
+    """Gaussian noise of this standard deviation; null: the network's own, by a second output."""
+
+    name: Literal["normal"]
+    std: Positive | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """Of the network: the mean, and rho where the noise is its own."""
+        return 2 if self.std is None else 1
+
+
+class StudentT(Section):
+    """Student's t noise of this scale; null: the network's own, by a second output."""
+
+    name: Literal["student_t"]
+    df: Annotated[float, number("a number > 2 (at 2 the variance becomes infinite)", gt=2)]
+    scale: Positive | None = None
+
+    @property
+    def num_outputs(self) -> int:
+        """Of the network: the location, and rho where the noise is its own."""
+        return 2 if self.scale is None else 1
+
+
+Likelihood = Annotated[Categorical | Normal | StudentT, Field(discriminator="name")]

@@ -1,0 +1,240 @@
+"""A run's settings: one YAML file, checked in full before any work starts.
+
+`Config` is the schema; each section of the file is a class of `bnn_jax.config.sections` or
+`bnn_jax.config.data`. A file is complete and has no inheritance; a key may be left out only where
+one default is right. `load` reads a file and applies `section.key=value` overrides, `dump` writes
+the resolved settings, and `load(dump(config)) == config`. How a file is read stands in
+`bnn_jax.config.yaml_text`, how a mistake is worded in `bnn_jax.config.errors`.
+
+    config = load("configs/lenet5.yaml", ["training.epochs=2", "output.dir=runs/short"])
+"""
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from bnn_jax.config import yaml_text
+from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
+from bnn_jax.config.errors import ConfigError as ConfigError
+from bnn_jax.config.errors import explain, nearest
+from bnn_jax.config.sections import (
+    MLP,
+    Evaluation,
+    LaplacePrior,
+    LeNet5,
+    LinearKL,
+    NormalPrior,
+    Objective,
+    Optimizer,
+    Output,
+    Posterior,
+    ScaleMixturePrior,
+    StudentTPrior,
+    Training,
+)
+from bnn_jax.config.types import EstimatorName, Glob, Section, Seed
+
+
+class Config(Section):
+    """All settings of one run."""
+
+    seed: Seed = 0
+    data: Data
+    model: Annotated[LeNet5 | MLP, Field(discriminator="name")]
+    likelihood: Likelihood = Categorical(name="categorical")
+    prior: Annotated[
+        NormalPrior | ScaleMixturePrior | LaplacePrior | StudentTPrior, Field(discriminator="name")
+    ]
+    posterior: Posterior = Posterior()
+    estimator: (
+        EstimatorName
+        | Annotated[
+            dict[Glob, EstimatorName],
+            Field(min_length=1, description="a mapping such as {'fc*': flipout, '*': reparam}"),
+        ]
+    )
+    objective: Objective
+    optimizer: Optimizer
+    training: Training
+    evaluation: Evaluation = Evaluation()
+    output: Output
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        self._check_lengths()
+        if isinstance(self.data, CurveData):
+            self._check_curve(self.data)
+        else:
+            self._check_images(self.data)
+        self._check_estimator()
+        return self
+
+    def _check_curve(self, data: CurveData) -> None:
+        likelihood, bins = self.likelihood.name, self.evaluation.ece_bins
+        if isinstance(self.likelihood, Categorical):
+            raise ValueError(
+                f"likelihood {likelihood} is for classes, and data.name {data.name} has numbers as "
+                "targets: set likelihood to {name: normal, std: 0.1} or {name: student_t, df: 4, "
+                "scale: 0.1}, without std or scale for noise that the network predicts"
+            )
+        if isinstance(self.model, LeNet5):
+            raise ValueError(
+                f"model.name lenet5 is for images, and data.name {data.name} has numbers as "
+                "inputs: set model to {name: mlp, hidden: [100]}"
+            )
+        for name in ("temperature", "ood_temperature"):
+            if (value := getattr(self.evaluation, name)) != 1.0:
+                raise ValueError(
+                    f"evaluation.{name} ({value:g}) has no effect with data.name {data.name}, "
+                    "which has no classes: remove it"
+                )
+        if bins != Evaluation.ECE_BINS:
+            raise ValueError(
+                f"evaluation.ece_bins ({bins}) has no effect with data.name {data.name}, which has "
+                "no classes: remove it"
+            )
+
+    def _check_images(self, data: ImageData) -> None:
+        if not isinstance(self.likelihood, Categorical):
+            raise ValueError(
+                f"likelihood {self.likelihood.name} is for numbers, and data.name {data.name} has "
+                "classes as targets: set likelihood to {name: categorical}"
+            )
+        size = None if data.image_size is None else data.image_size + 2 * data.padding
+        if isinstance(self.model, LeNet5) and size is not None and size < LeNet5.SMALLEST_IMAGE:
+            raise ValueError(
+                f"data.image_size ({data.image_size}) is too small for lenet5, which needs at "
+                f"least {LeNet5.SMALLEST_IMAGE}: set data.image_size to 32"
+            )
+
+    def _check_lengths(self) -> None:
+        epochs, schedule = self.training.epochs, self.objective.kl_schedule
+        if self.optimizer.warmup_epochs >= epochs:
+            raise ValueError(
+                f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be less than "
+                f"training.epochs ({epochs}): lower it"
+            )
+        if isinstance(schedule, LinearKL) and schedule.warmup_epochs > epochs:
+            raise ValueError(
+                f"objective.kl_schedule.warmup_epochs ({schedule.warmup_epochs:g}) must be at most "
+                f"training.epochs ({epochs}), or the KL never has its full weight: lower it"
+            )
+        examples = self.data.num_train
+        if examples is not None and self.training.batch_size > examples:
+            less = " less data.validation" if isinstance(self.data, ImageData) else ""
+            raise ValueError(
+                f"training.batch_size ({self.training.batch_size}) is more than the {examples} "
+                f"training examples (data.train_examples{less}): lower it"
+            )
+
+    def _check_estimator(self) -> None:
+        if isinstance(self.estimator, dict):
+            patterns = list(self.estimator)
+            if "*" in patterns[:-1]:
+                raise ValueError(
+                    f"estimator['*'] matches every weight, so {patterns[-1]!r} after it is never "
+                    "reached: move '*' to the end"
+                )
+        if not isinstance(self.model, LeNet5):
+            return
+        for weight in LeNet5.CONVOLUTIONS:
+            where = self.posterior.where
+            is_random = isinstance(where, str) or any(fnmatch(weight, glob) for glob in where)
+            if is_random and self.estimator_of(weight) == "local_reparam":
+                raise ValueError(
+                    f"estimator local_reparam is not exact for the convolution {weight!r}, whose "
+                    "outputs share weights: use flipout there, "
+                    "such as {'conv*': flipout, '*': local_reparam}"
+                )
+
+    def estimator_of(self, weight: str) -> EstimatorName:
+        """The estimator of a weight such as 'fc1/kernel': the first pattern that matches wins.
+
+        A weight that no pattern matches is sampled by reparam, which is right for any.
+        """
+        if isinstance(self.estimator, str):
+            return self.estimator
+        matching = (name for glob, name in self.estimator.items() if fnmatch(weight, glob))
+        return next(matching, "reparam")
+
+
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    sections: Collection[str] | None = None,
+) -> Config:
+    """Read, override and check the settings of a run.
+
+    Args:
+        path: a YAML file.
+        overrides: `section.key=value` each, the value read as YAML; of two for one key the last
+            counts. A whole section is given as `prior={name: laplace, scale: 0.1}`.
+        sections: the only sections that overrides may change; None for all.
+
+    Raises:
+        ConfigError: the file or an override is wrong. The message is one line that names every
+            mistake, with its key, the value that came, and the rule.
+    """
+    path = Path(path)
+    raw = yaml_text.parse(_read(path), source=str(path))
+    if not isinstance(raw, dict):
+        what = "is empty" if raw is None else f"holds {raw!r}"
+        raise ConfigError(
+            f"{path} {what}: it must hold sections ({', '.join(Config.model_fields)})"
+        )
+    for text in overrides:
+        _override(raw, text, sections)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        source = f"{path} with overrides" if overrides else f"{path}"
+        raise ConfigError(f"{source}: {explain(error, Config, raw)}") from None
+
+
+def dump(config: Config) -> str:
+    """The resolved settings as YAML; `load` reads them back without a change."""
+    return yaml_text.write(config.model_dump(mode="json"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        siblings = [str(p) for p in path.parent.glob("*.yaml")]
+        cure = nearest(str(path), siblings) or ": give the path of a YAML file"
+        raise ConfigError(f"there is no config file {path}{cure}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config file {path} ({error.strerror}): give the path of a YAML file"
+        ) from None
+
+
+def _override(raw: dict[Any, Any], text: str, sections: Collection[str] | None) -> None:
+    """Set one key of the raw settings, in place."""
+    name, equals, value = text.partition("=")
+    *parents, last = keys = name.split(".")
+    if not equals or not value.strip() or not all(key and key == key.strip() for key in keys):
+        raise ConfigError(
+            f"override {text!r} must read section.key=value, such as training.epochs=2 "
+            "(key=null to unset)"
+        )
+    if sections is not None and keys[0] not in sections:
+        raise ConfigError(
+            f"override {text!r}: only {', '.join(sections)} can be changed here, such as "
+            "evaluation.num_samples=64; train a new run to change anything else"
+        )
+    target = raw
+    for depth, key in enumerate(parents, start=1):
+        child = target.setdefault(key, {})
+        if not isinstance(child, dict):
+            place = ".".join(keys[:depth])
+            raise ConfigError(
+                f"override {text!r}: {place} is {child!r}, which has no keys to set: "
+                f"give it whole as {place}=value"
+            )
+        target = child
+    target[last] = yaml_text.parse(value, source=f"override {text!r}")

@@ -1,0 +1,9 @@
+"""A run: from settings to objects, the run folder, and the commands that train and evaluate."""
+
+from bnn_jax.experiment.commands import evaluate as evaluate
+from bnn_jax.experiment.commands import load as load
+from bnn_jax.experiment.commands import summarise as summarise
+from bnn_jax.experiment.commands import train as train
+from bnn_jax.experiment.folder import RunError as RunError
+from bnn_jax.experiment.run import Run as Run
+from bnn_jax.experiment.run import evaluated as evaluated

@@ -1,0 +1,168 @@
+"""A run's examples on the device, and how they become the network's input.
+
+Images are those of a data set, points those of a curve. What training and evaluation ask of either
+is the same: `train`, `held_out` and `as_inputs`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from bnn_jax import data
+from bnn_jax.config.data import CurveData, ImageData
+from bnn_jax.config.schema import Config
+from bnn_jax.config.sections import LeNet5
+from bnn_jax.data import Curve
+from bnn_jax.experiment.folder import RunError
+
+Column = Float[Array, "_ 1"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """The run's uint8 examples on the device, and how they become the network's input.
+
+    Attributes:
+        train, held_out: images and labels.
+        held_out_name: "test" or "validation".
+        label_names: one per class.
+        mean, std: of the pixels, one per channel.
+        settings: where they come from, and their padding.
+    """
+
+    train: tuple[Array, Array]
+    held_out: tuple[Array, Array]
+    held_out_name: str
+    label_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    settings: ImageData
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.label_names)
+
+    @property
+    def num_train(self) -> int:
+        return len(self.train[0])
+
+    def as_inputs(self, images: Array) -> Array:
+        """With black pixels on each side, as (x / 255 - mean) / std, float32."""
+        side = (self.settings.padding, self.settings.padding)
+        images = jnp.pad(images, ((0, 0), side, side, (0, 0)))
+        shape = (1, 1, 1, len(self.mean))
+        mean = jnp.asarray(self.mean, jnp.float32).reshape(shape)
+        std = jnp.asarray(self.std, jnp.float32).reshape(shape)
+        return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
+@dataclasses.dataclass(frozen=True)
+class Points:
+    """The run's points (x, y) of a curve, on the device.
+
+    Attributes:
+        train, held_out: x and y, float32 each.
+        curve: the law that they were drawn from.
+    """
+
+    train: tuple[Column, Column]
+    held_out: tuple[Column, Column]
+    curve: Curve
+    held_out_name: ClassVar[str] = "test"
+
+    @property
+    def num_train(self) -> int:
+        return len(self.train[0])
+
+    def as_inputs(self, x: Column) -> Column:
+        """With mean 0 and standard deviation 1 under the law of the training inputs."""
+        low, high = self.curve.train_range
+        return (x - 0.5 * (low + high)) / ((high - low) / 12**0.5)
+
+
+def load(config: Config) -> Images | Points:
+    """The data of the config, in memory.
+
+    Raises:
+        DataError, RunError: it cannot be had, or does not fit the other settings.
+    """
+    if isinstance(config.data, CurveData):
+        return draw_points(config.data, config.seed)
+    return load_images(config, config.data)
+
+
+def draw_points(settings: CurveData, seed: int) -> Points:
+    """Training and test points of the curve."""
+    curve = data.CURVES[settings.name]
+
+    def columns(count: int, part: int) -> tuple[Column, Column]:
+        x, y = curve.draw(count, seed=(seed, part))
+        return jnp.asarray(x[:, None]), jnp.asarray(y[:, None])
+
+    return Points(columns(settings.train_examples, 0), columns(settings.test_examples, 1), curve)
+
+
+def load_images(config: Config, settings: ImageData) -> Images:
+    """The data set of the config: held out are its last training examples, or the test set."""
+    source = data.load(
+        settings.name,
+        data_dir=settings.data_dir,
+        manual_dir=settings.manual_dir,
+        image_size=settings.image_size,
+    )
+    images, labels = source.train.images, source.train.labels
+    images, labels = images[: settings.train_examples], labels[: settings.train_examples]
+    cut = len(images) - settings.validation
+    if cut < config.training.batch_size:
+        raise RunError(
+            f"training.batch_size {config.training.batch_size} is more than the {max(cut, 0)} "
+            f"training examples of {source.name} (less data.validation): lower it."
+        )
+    if settings.validation:
+        held_out = images[cut:], labels[cut:]
+    else:
+        test = source.test
+        held_out = test.images[: settings.test_examples], test.labels[: settings.test_examples]
+    images, labels = images[:cut], labels[:cut]
+    channels = images.shape[-1]
+    smallest = min(images.shape[1:3]) + 2 * settings.padding
+    least = LeNet5.SMALLEST_IMAGE
+    if config.model.name == "lenet5" and smallest < least:
+        raise RunError(
+            f"lenet5 needs images of at least {least}x{least}, {source.name} has "
+            f"{images.shape[1]}x{images.shape[2]}: set data.image_size=32."
+        )
+    return Images(
+        train=(jnp.asarray(images), jnp.asarray(labels)),
+        held_out=(jnp.asarray(held_out[0]), jnp.asarray(held_out[1])),
+        held_out_name="validation" if settings.validation else "test",
+        label_names=source.label_names,
+        mean=_per_channel("mean", settings.mean, channels, lambda: _pixel_statistics(images)[0]),
+        std=_per_channel("std", settings.std, channels, lambda: _pixel_statistics(images)[1]),
+        settings=settings,
+    )
+
+
+def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    flat = images.reshape(-1, images.shape[-1])
+    mean = flat.mean(axis=0, dtype=np.float64) / 255.0
+    std = flat.std(axis=0, dtype=np.float64) / 255.0
+    return mean, np.maximum(std, 1e-6)
+
+
+def _per_channel(
+    name: str, value: Any, channels: int, default: Callable[[], np.ndarray]
+) -> tuple[float, ...]:
+    if value is None:
+        return tuple(float(v) for v in default())
+    values = tuple(value) if isinstance(value, tuple | list) else (float(value),) * channels
+    if len(values) != channels:
+        raise RunError(
+            f"data.{name} has {len(values)} values but the images have {channels} channels: give "
+            "one number, or one per channel."
+        )
+    return values

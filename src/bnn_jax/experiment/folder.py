@@ -1,0 +1,174 @@
+"""What a run leaves on disk, and how it is found again.
+
+    config.yaml       the resolved settings
+    metrics.jsonl     one line per epoch
+    checkpoint/       the newest state (orbax): posterior, prior, optimizer state, step
+    twin/             the weights of the deterministic twin (orbax), once it has been trained
+    summary.json      the results
+
+A checkpoint replaces the one before it only once it is complete, so an interrupted write loses
+nothing.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from bnn_jax import config as configs
+from bnn_jax.config.schema import Config
+
+
+class RunError(ValueError):
+    """A run cannot start or continue as asked; the message is one line with the cure."""
+
+
+class RunFolder:
+    """The files of one run. Nothing is written before `create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).absolute()
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @classmethod
+    def new(cls, path: Path) -> "RunFolder":
+        """The folder of this name; if a run is in it already, the next free of name-2, name-3, ...
+
+        Raises:
+            RunError: the folder holds something that is not a run, or cannot be made.
+        """
+        folder = cls(path)
+        number = 2
+        while folder.config_file.is_file():
+            folder = cls(folder.path.with_name(f"{Path(path).absolute().name}-{number}"))
+            number += 1
+        existing = next(p for p in (folder.path, *folder.path.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise RunError(
+                f"output.dir {folder.path} cannot be made in {existing}: name a folder that can be "
+                "written, as in output.dir=runs/new."
+            )
+        if existing == folder.path and any(existing.iterdir()):
+            raise RunError(
+                f"output.dir {folder.path} holds other files: name a new folder, as in "
+                "output.dir=runs/new."
+            )
+        return folder
+
+    def check_resumable(self, config: Config) -> None:
+        """Refuse a folder without a run, or with another run than the config's."""
+        saved = self.load_config()
+        same = {"output": config.output}
+        if saved.model_copy(update=same) != config:
+            changed = [
+                f"{section}.{key}"
+                for section, values in config.model_dump().items()
+                if isinstance(values, dict) and section != "output"
+                for key, value in values.items()
+                if saved.model_dump()[section].get(key) != value
+            ] or ["seed or estimator"]
+            raise RunError(
+                f"The run in {self.path} has other settings ({', '.join(changed)}): resume it with "
+                "the settings it was started with, or start a new run in another output.dir."
+            )
+        self._newest()
+
+    def load_config(self) -> Config:
+        if not self.config_file.is_file():
+            raise RunError(
+                f"{self.path} is not a run folder (it has no config.yaml): name the output.dir "
+                "of a run."
+            )
+        return configs.load(self.config_file)
+
+    def create(self, config: Config) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.config_file.write_text(configs.dump(config))
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def keep_metrics_until(self, epoch: int) -> None:
+        """Drop the lines of epochs that come after the checkpoint: they will be run again."""
+        file = self.path / "metrics.jsonl"
+        if file.is_file():
+            lines = [x for x in file.read_text().splitlines() if json.loads(x)["epoch"] <= epoch]
+            file.write_text("".join(line + "\n" for line in lines))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        partial = self.path / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.replace(self.path / "summary.json")
+
+    def read_summary(self) -> dict[str, Any]:
+        file = self.path / "summary.json"
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+    def save(self, step: int, tree: PyTree) -> None:
+        """Save a checkpoint, unless one of this step is there already."""
+        with self._manager() as manager:
+            if manager.latest_step() != step:
+                manager.save(step, args=ocp.args.StandardSave(_arrays(tree)))
+
+    def restore(self, like: PyTree) -> PyTree:
+        """The newest checkpoint, as a tree of the structure, shapes and dtypes of `like`."""
+        step = self._newest()
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
+        with self._manager() as manager:
+            try:
+                return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            except (ValueError, OSError, KeyError) as error:
+                raise _unreadable(f"The checkpoint of step {step}", self.path, error) from error
+
+    def save_twin(self, weights: PyTree) -> None:
+        """Keep the weights of the deterministic twin, in place of earlier ones."""
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(self.path / "twin", _arrays(weights), force=True)
+
+    def restore_twin(self, like: PyTree) -> PyTree | None:
+        """The weights of the deterministic twin, or None where there are none."""
+        if not (self.path / "twin").is_dir():
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
+        with ocp.StandardCheckpointer() as checkpointer:
+            try:
+                return checkpointer.restore(self.path / "twin", abstract)
+            except (ValueError, OSError, KeyError) as error:
+                raise _unreadable("The deterministic twin", self.path, error) from error
+
+    def _newest(self) -> int:
+        """The step of the newest checkpoint; looking for one makes no folder."""
+        step = None
+        if (self.path / "checkpoint").is_dir():
+            with self._manager() as manager:
+                step = manager.latest_step()
+        if step is None:
+            raise RunError(
+                f"The run in {self.path} has no checkpoint, it was stopped too early: train it "
+                "again."
+            )
+        return int(step)
+
+    def _manager(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self.path / "checkpoint", options=options)
+
+
+def _unreadable(what: str, path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{what} in {path} cannot be read: it is damaged, or was written by another version "
+        f"({' '.join(str(error).split())[:120]})."
+    )
+
+
+def _arrays(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.asarray, tree)

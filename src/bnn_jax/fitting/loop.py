@@ -1,0 +1,245 @@
+"""Epochs over examples that lie on the device.
+
+Batches are gathered inside the step. The order of an epoch comes from a key and the epoch's number
+alone, and the noise of a step from a key and the step's number: so a run that was stopped, at any
+step, and resumed ends bit for bit where the run that never stopped does.
+
+On CPU every step is a call from Python: a convolution inside a compiled loop loses its
+multi-threaded kernels there and LeNet-5 becomes four times slower. On accelerators a call runs
+many.
+"""
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from bnn_jax._compiler import compiler_options
+from bnn_jax.fitting.progress import Progress
+from bnn_jax.noise import PRNGKey
+from bnn_jax.train import State, StepInfo
+
+Step = Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]
+
+STEPS_PER_CALL_ON_ACCELERATORS = 50
+STEPS_BETWEEN_DISPLAYS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """What does not change during training.
+
+    Attributes:
+        step: a step as `train.build_step` makes it.
+        examples: (inputs, labels), arrays on the device.
+        prepare: makes the network's input of gathered inputs, inside the step.
+        run_key: gives the steps' noise.
+        order_key: gives the epochs' orders.
+        batch_size: examples a step; those left over at the end of an epoch wait for the next.
+        epochs: how many there are in all.
+        kl_every: the step's own: steps from one value of the KL to the next. An epoch's KL is then
+            the mean over the steps that have it, and its loss is made of the means of its parts.
+        steps_per_call: steps run by one compiled call.
+    """
+
+    step: Step
+    examples: tuple[Array, Array]
+    prepare: Callable[[Array], Array]
+    run_key: PRNGKey
+    order_key: PRNGKey
+    batch_size: int
+    epochs: int
+    kl_every: int = 1
+    steps_per_call: int = dataclasses.field(
+        default_factory=lambda: (
+            1 if jax.default_backend() == "cpu" else STEPS_PER_CALL_ON_ACCELERATORS
+        )
+    )
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.examples[0])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.num_examples // self.batch_size
+
+    def order(self, epoch: int) -> Array:
+        """The order of the examples in an epoch, counted from 0."""
+        return jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.num_examples)
+
+    @cached_property
+    def call(self) -> Callable[..., tuple[State, StepInfo]]:
+        """Run `count` steps and add up what they report. The state and the sums are donated."""
+
+        def one(state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey) -> Any:
+            start = (state.step % self.steps_per_epoch) * self.batch_size
+            index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
+            batch = self.prepare(examples[0][index]), examples[1][index]
+            has_kl = state.step % self.kl_every == 0
+            state, info = self.step(state, key, batch)
+            return state, jax.tree.map(jnp.add, totals, _kl_only_if(has_kl, info))
+
+        def many(
+            state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey, count: int
+        ) -> Any:
+            if count == 1:
+                return one(state, totals, order, examples, key)
+
+            def body(_: Any, carry: tuple[State, StepInfo]) -> Any:
+                return one(carry[0], carry[1], order, examples, key)
+
+            return lax.fori_loop(0, count, body, (state, totals))
+
+        return jax.jit(
+            many,
+            static_argnames="count",
+            donate_argnums=(0, 1),
+            compiler_options=compiler_options(),
+        )
+
+    def no_totals(self, state: State) -> StepInfo:
+        """The sums before the first step of an epoch."""
+        batch = jax.tree.map(lambda x: x[: self.batch_size], self.examples)
+
+        def info(now: State, key: PRNGKey, inputs: Any, labels: Any) -> StepInfo:
+            return self.step(now, key, (self.prepare(inputs), labels))[1]
+
+        shapes = jax.eval_shape(info, state, self.run_key, *batch)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def means(self, totals: StepInfo, done: int) -> dict[str, Any]:
+        """The sums of an epoch as means over its steps, flat and of plain numbers.
+
+        Args:
+            totals: sums since the epoch's first step.
+            done: steps since the first epoch, more than none of them in this one.
+        """
+        first, valued = self._counted(done)
+        fields: dict[str, Any] = {}
+        for name, sums in vars(jax.device_get(totals)).items():
+            steps = valued if name in _WITH_KL else done - first
+            fields[name] = jax.tree.map(
+                lambda x, steps=steps: float(x) / steps if steps else math.nan, sums
+            )
+        if self.kl_every > 1:
+            fields["loss"] = (
+                fields["dnn_factor"] * fields["nll"] + fields["bnn_factor"] * fields["kl"]
+            )
+        return {**fields.pop("metrics"), **fields}
+
+    def headline(self, totals: StepInfo, done: int) -> dict[str, float]:
+        """The means that a progress display has room for, and that there are already."""
+        mean = self.means(totals, done)
+        _, valued = self._counted(done)
+        known = [n for n in ("loss", "nll", "kl", "accuracy") if valued or n not in _WITH_KL]
+        return {name: mean[name] for name in known if name in mean}
+
+    def _counted(self, done: int) -> tuple[int, int]:
+        """The first step of the present epoch, and how many since then have a value of the KL."""
+        first = (done - 1) // self.steps_per_epoch * self.steps_per_epoch
+        first_valued = -(-first // self.kl_every) * self.kl_every
+        return first, len(range(first_valued, done, self.kl_every))
+
+    def run(
+        self,
+        state: State,
+        totals: StepInfo,
+        *,
+        name: str,
+        at_epoch_end: Callable[[int, State, dict[str, Any]], None],
+        interrupted: Callable[[], bool],
+    ) -> tuple[State, StepInfo]:
+        """Train from the state's step to the last epoch's end, or until interrupted.
+
+        Args:
+            state, totals: where to start; both are donated.
+            name: what the progress display calls an epoch.
+            at_epoch_end: called with the epoch (from 1), the state, and the epoch's mean numbers.
+            interrupted: asked after each call; when it says so, the state is returned as it is.
+
+        Returns:
+            The state, and the sums of the epoch that was interrupted.
+        """
+        steps = self.steps_per_epoch
+        progress = Progress(epochs=self.epochs, steps=steps, name=name)
+        done = int(state.step)
+        for epoch in range(done // steps, self.epochs):
+            order = self.order(epoch)
+            first = done % steps
+            progress.start(epoch + 1, first)
+            started = time.perf_counter()
+            for position in range(first, steps, self.steps_per_call):
+                count = min(self.steps_per_call, steps - position)
+                state, totals = self.call(
+                    state, totals, order, self.examples, self.run_key, count=count
+                )
+                done += count
+                shown = progress.visible and (position // count) % STEPS_BETWEEN_DISPLAYS == 0
+                progress.advance(count, self.headline(totals, done) if shown else None)
+                if interrupted() and position + count < steps:
+                    progress.stop()
+                    return state, totals
+            numbers = self.headline(totals, done)
+            seconds = time.perf_counter() - started
+            rate = (steps - first) * self.batch_size / seconds
+            line = {
+                "epoch": epoch + 1,
+                "step": done,
+                **self.means(totals, done),
+                "seconds": round(seconds, 3),
+                "examples_per_second": round(rate, 1),
+            }
+            totals = jax.tree.map(jnp.zeros_like, totals)
+            at_epoch_end(epoch + 1, state, line)
+            progress.finish(epoch + 1, numbers, rate)
+            if interrupted():
+                break
+        return state, totals
+
+
+_WITH_KL = ("loss", "kl", "kl_by_layer")
+
+
+def _kl_only_if(valued: Array, info: StepInfo) -> StepInfo:
+    """With zeros in the place of what has the KL in it, where it was not valued."""
+    kept = {
+        name: jax.tree.map(lambda x: jnp.where(valued, x, 0), getattr(info, name))
+        for name in _WITH_KL
+    }
+    return dataclasses.replace(info, **kept)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C (and a request to terminate) into a question: was there one?
+
+    A step gives its state's memory away, so it must not be cut off in the middle. The second Ctrl-C
+    interrupts at once.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def handler(number: int, _: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

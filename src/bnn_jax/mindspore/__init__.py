@@ -1,0 +1,7 @@
+"""MindSpore's parameter names and layouts, for reading and writing its checkpoints."""
+
+from bnn_jax.mindspore.layers import load_param_dict as load_param_dict
+from bnn_jax.mindspore.layers import save_param_dict as save_param_dict
+from bnn_jax.mindspore.layout import flatten_nchw as flatten_nchw
+from bnn_jax.mindspore.tree import param_dict_to_tree as param_dict_to_tree
+from bnn_jax.mindspore.tree import tree_to_param_dict as tree_to_param_dict

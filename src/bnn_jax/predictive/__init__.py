@@ -1,0 +1,5 @@
+"""The posterior predictive: averages over weight samples, for any model and any likelihood."""
+
+from bnn_jax.predictive.posterior_predictive import predict as predict
+from bnn_jax.predictive.predictions import Classification as Classification
+from bnn_jax.predictive.predictions import Regression as Regression

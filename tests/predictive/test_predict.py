@@ -1,0 +1,444 @@
+"""The posterior predictive: its two parts of uncertainty, and that no chunk can change it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy import stats
+
+from bnn_jax import gaussian, to_bnn
+from bnn_jax.likelihoods import Bernoulli, Categorical, Normal, Poisson, StudentT
+from bnn_jax.predictive import members
+from bnn_jax.predictive.posterior_predictive import Classification, Regression, predict
+from core_helpers import assert_mean, data, key, random_posterior
+
+Q = {"w": random_posterior(1, 3, 4)}
+X = data(0, 10, 3)
+LABELS = jnp.arange(10) % 4
+S = 6
+
+
+def network(params: Any, x: Any) -> Any:
+    return x @ params["w"]
+
+
+def outputs(seed: int, samples: int = S, antithetic: bool = False) -> np.ndarray:
+    """What `predict` has to average, sample by sample, in float64."""
+    each = []
+    for s in range(samples):
+        k = jax.random.fold_in(key(seed), s // 2 if antithetic else s)
+        weights = gaussian.sample(k, Q, antithetic=antithetic and s % 2 == 1)
+        each.append(network(weights, X))
+    return np.asarray(each, np.float64)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return p / p.sum(axis=-1, keepdims=True)
+
+
+def call(seed: int = 5, **kwargs: Any) -> Any:
+    defaults: dict[str, Any] = {"num_samples": S, "likelihood": Categorical(), "posterior": Q}
+    return predict(key(seed), network, X, **{**defaults, **kwargs})
+
+
+class TestClasses:
+    @pytest.mark.parametrize("samples", [5, 6])
+    @pytest.mark.parametrize("antithetic", [False, True])
+    def test_by_definition(self, antithetic: bool, samples: int) -> None:
+        got = call(antithetic=antithetic, targets=LABELS, num_samples=samples)
+        p = softmax(outputs(5, samples, antithetic=antithetic))
+        assert isinstance(got, Classification)
+        np.testing.assert_allclose(got.probabilities, p.mean(axis=0), rtol=1e-5)
+        expected = stats.entropy(p, axis=-1).mean(axis=0)
+        np.testing.assert_allclose(got.expected_entropy, expected, rtol=1e-5)
+        # The mutual information is the mean divergence of the samples from their mean.
+        divergence = stats.entropy(p, p.mean(axis=0)[None], axis=-1).mean(axis=0)
+        np.testing.assert_allclose(got.mutual_information, divergence, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            got.predictive_entropy, stats.entropy(p.mean(axis=0), axis=-1), rtol=1e-5
+        )
+        chosen = p.mean(axis=0)[np.arange(10), LABELS]
+        np.testing.assert_allclose(got.log_prob, np.log(chosen), rtol=1e-4, atol=1e-6)
+        assert got.probabilities.dtype == np.float32
+        assert got.samples is None
+
+    def test_the_parts_add_up_exactly(self) -> None:
+        got = call()
+        np.testing.assert_array_equal(
+            got.predictive_entropy, got.expected_entropy + got.mutual_information
+        )
+        assert np.all(got.mutual_information >= 0)
+
+    def test_antithetic_samples_are_pairs_with_opposite_noise(self) -> None:
+        got = call(antithetic=True, keep_samples=True, num_samples=3)
+        np.testing.assert_allclose(
+            got.samples[:2].mean(axis=0), network(gaussian.mean(Q), X), rtol=1e-5, atol=1e-5
+        )
+
+    def test_two_classes_by_one_logit(self) -> None:
+        got = call(likelihood=Bernoulli(), targets=jnp.ones((10, 4)))
+        p = 1 / (1 + np.exp(-outputs(5)))
+        both = np.stack([p, 1 - p], axis=-1)
+        np.testing.assert_allclose(got.probabilities, p.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(
+            got.expected_entropy, stats.entropy(both, axis=-1).mean(axis=0), rtol=1e-5
+        )
+        # The four targets of an example are independent given the weights, and only given them.
+        joint = np.log(p.prod(axis=-1).mean(axis=0))
+        np.testing.assert_allclose(got.log_prob, joint, rtol=1e-5)
+
+    def test_low_precision_gives_float32(self) -> None:
+        low = jax.tree.map(lambda a: a.astype(jnp.bfloat16), Q)
+        got = predict(
+            key(0),
+            network,
+            X.astype(jnp.bfloat16),
+            posterior=low,
+            num_samples=2,
+            likelihood=Categorical(),
+        )
+        assert got.probabilities.dtype == np.float32
+        np.testing.assert_allclose(got.probabilities.sum(axis=1), np.ones(10), rtol=1e-6)
+
+
+class TestNumbers:
+    def test_by_definition(self) -> None:
+        got = call(likelihood=Normal(), targets=data(9, 10, 2))
+        mean, rho = np.split(outputs(5), 2, axis=-1)
+        std = np.log1p(np.exp(rho)) + 1e-6
+        assert isinstance(got, Regression)
+        np.testing.assert_allclose(got.mean, mean.mean(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(got.aleatoric_variance, (std**2).mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(got.epistemic_variance, mean.var(axis=0), rtol=1e-4)
+        np.testing.assert_array_equal(got.variance, got.aleatoric_variance + got.epistemic_variance)
+        densities = stats.norm(mean, std).pdf(data(9, 10, 2)).prod(axis=-1)
+        np.testing.assert_allclose(
+            got.log_prob, np.log(densities.mean(axis=0)), rtol=1e-4, atol=1e-4
+        )
+
+    def test_a_large_offset_costs_no_digits(self) -> None:
+        def shifted(params: Any, x: Any) -> Any:
+            return 1e4 + x @ params["w"]
+
+        got = predict(key(5), shifted, X, posterior=Q, num_samples=S, likelihood=Normal(std=1.0))
+        exact = outputs(5).var(axis=0)
+        unit = float(np.spacing(np.float32(1e4)))  # what the offset leaves of an output
+        assert (np.abs(got.epistemic_variance - exact) < 2 * unit * np.sqrt(exact) + unit**2).all()
+
+    @pytest.mark.parametrize("likelihood", [Normal(std=0.5), Normal(), StudentT(df=2.5)])
+    def test_quantiles_are_those_of_the_mixture(self, likelihood: Any) -> None:
+        levels = (0.05, 0.5, 0.95, 0.999)
+        got = call(likelihood=likelihood, levels=levels)
+        out = outputs(5)
+        location, rho = (out, None) if likelihood == Normal(std=0.5) else np.split(out, 2, axis=-1)
+        scale = 0.5 * np.ones_like(out) if rho is None else np.log1p(np.exp(rho)) + 1e-6
+        law = (
+            stats.t(2.5, location, scale)
+            if isinstance(likelihood, StudentT)
+            else (stats.norm(location, scale))
+        )
+        for level in levels:
+            reached = law.cdf(got.quantiles[level]).mean(axis=0)
+            np.testing.assert_allclose(reached, level, rtol=1e-5, atol=2e-6)
+        low, high = got.interval(0.9)
+        np.testing.assert_array_equal(low, got.quantiles[0.05])
+        np.testing.assert_array_equal(high, got.quantiles[0.95])
+
+    def test_quantiles_of_counts_are_counts(self) -> None:
+        levels = (0.05, 0.5, 0.9)
+        got = call(likelihood=Poisson(), levels=levels)
+        law = stats.poisson(np.exp(outputs(5)))
+        for level in levels:
+            q = got.quantiles[level]
+            np.testing.assert_array_equal(q, np.round(q))
+            assert np.all(law.cdf(q).mean(axis=0) >= level - 1e-5)
+            assert np.all(law.cdf(q - 1).mean(axis=0) < level + 1e-5)
+
+    def test_one_sample_has_the_quantiles_of_its_likelihood(self) -> None:
+        got = call(
+            likelihood=Normal(std=2.0), posterior=gaussian.mean(Q), num_samples=None, levels=(0.1,)
+        )
+        expected = stats.norm(network(gaussian.mean(Q), X), 2.0).ppf(0.1)
+        np.testing.assert_allclose(got.quantiles[0.1], expected, rtol=1e-5, atol=1e-5)
+        assert np.all(got.epistemic_variance == 0)
+
+    def test_a_function_of_the_outputs(self) -> None:
+        got = call(likelihood=jnp.tanh, levels=(0.25,))
+        values = np.tanh(outputs(5))
+        np.testing.assert_allclose(got.mean, values.mean(axis=0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got.epistemic_variance, values.var(axis=0), rtol=1e-4)
+        assert np.all(got.aleatoric_variance == 0)
+        np.testing.assert_allclose(
+            got.quantiles[0.25], np.quantile(values, 0.25, axis=0), rtol=1e-5, atol=1e-6
+        )
+
+    def test_infinite_variance_is_infinite(self) -> None:
+        got = call(likelihood=StudentT(df=2.0, scale=1.0))
+        assert np.all(np.isinf(got.aleatoric_variance))
+        assert np.all(np.isfinite(got.epistemic_variance))
+
+    def test_a_linear_model_has_the_exact_law(self) -> None:
+        """Var[x w] = x^2 std^2, known in closed form."""
+        posterior = {"w": gaussian.centred(jnp.asarray([[1.0], [-2.0], [0.5]]), 0.3)}
+        got = predict(
+            key(3),
+            network,
+            X,
+            posterior=posterior,
+            num_samples=4000,
+            likelihood=Normal(std=0.2),
+            keep_samples=True,
+        )
+        assert_mean(got.samples, X @ posterior["w"].mean)
+        exact = np.sum(np.square(np.asarray(X) * 0.3), axis=1, keepdims=True)
+        # The variance of a sample variance of Gaussians is 2 var^2 / n.
+        assert np.all(np.abs(got.epistemic_variance / exact - 1) < 5 * np.sqrt(2 / 4000))
+        np.testing.assert_allclose(got.aleatoric_variance, 0.04, rtol=1e-5)
+
+
+class TestChunks:
+    @pytest.mark.parametrize("batch_size", [1, 3, 5, 10, 64])
+    @pytest.mark.parametrize("antithetic", [False, True])
+    def test_they_do_not_change_the_answer(self, batch_size: int, antithetic: bool) -> None:
+        options: dict[str, Any] = {"targets": LABELS, "antithetic": antithetic}
+        options["keep_samples"] = True
+        whole = call(**options)
+        got = call(**options, batch_size=batch_size)
+        for field in dataclasses.fields(whole):
+            np.testing.assert_allclose(
+                getattr(got, field.name), getattr(whole, field.name), rtol=1e-5, atol=1e-6
+            )
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 10])
+    def test_nor_that_of_a_function_with_noise_of_its_own(self, batch_size: int) -> None:
+        def noisy(k: Any, x: Any) -> Any:
+            return jax.random.normal(k, (len(x), 3)) + x
+
+        def at(size: int) -> Any:
+            return predict(
+                key(5), noisy, X, num_samples=4, likelihood=Categorical(), batch_size=size
+            )
+
+        np.testing.assert_allclose(at(batch_size).probabilities, at(7).probabilities, rtol=1e-5)
+        # Each example has its own noise.
+        flat = predict(key(5), noisy, jnp.zeros((10, 3)), num_samples=4, likelihood=Categorical())
+        assert len(np.unique(flat.probabilities[:, 0])) == 10
+
+    def test_nor_quantiles(self) -> None:
+        options: dict[str, Any] = {"likelihood": Normal(), "levels": (0.1, 0.9)}
+        whole, got = call(**options), call(**options, batch_size=3)
+        for level in (0.1, 0.9):
+            np.testing.assert_allclose(
+                got.quantiles[level], whole.quantiles[level], rtol=1e-4, atol=1e-5
+            )
+
+    def test_samples_are_kept_on_request(self) -> None:
+        got = call(keep_samples=True, batch_size=4)
+        np.testing.assert_allclose(got.samples, outputs(5), rtol=1e-4, atol=1e-5)
+
+
+class TestMembers:
+    def test_a_flax_network_and_its_options(self) -> None:
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, x: Any, scale: Any, *, train: bool) -> Any:
+                x = nn.BatchNorm(use_running_average=not train)(x)
+                return scale * nn.Dense(3)(x)
+
+        net = Net()
+        variables = net.init(key(0), X, 2.0, train=False)
+        model = to_bnn(net, variables)
+        got = predict(
+            key(1),
+            model,
+            (X, jnp.full((10, 1), 2.0)),
+            num_samples=3,
+            likelihood=Categorical(),
+            train=False,
+        )
+        each = [
+            softmax(
+                np.asarray(
+                    net.apply(
+                        {
+                            "params": model.sample(jax.random.fold_in(key(1), s), model.posterior),
+                            "batch_stats": variables["batch_stats"],
+                        },
+                        X,
+                        2.0,
+                        train=False,
+                    )
+                )
+            )
+            for s in range(3)
+        ]
+        np.testing.assert_allclose(got.probabilities, np.mean(each, axis=0), rtol=1e-5)
+
+    def test_an_ensemble_is_a_list_of_params(self) -> None:
+        trees = [gaussian.sample(key(i), Q) for i in range(3)]
+        got = call(posterior=trees, num_samples=None, keep_samples=True)
+        assert got.num_samples == 3
+        np.testing.assert_allclose(
+            got.samples, np.stack([network(t, X) for t in trees]), rtol=1e-5, atol=1e-6
+        )
+
+    def test_members_of_an_ensemble_may_have_variables_of_their_own(self) -> None:
+        net = nn.BatchNorm(use_running_average=True, use_scale=False)
+        model = to_bnn(net, net.init(key(0), X))
+        trees = [{"bias": data(i, 3)} for i in range(3)]
+        states = [{"batch_stats": {"mean": data(9 + i, 3), "var": jnp.ones(3)}} for i in range(3)]
+
+        def predicted(variables: Any) -> Any:
+            return predict(
+                key(1),
+                model,
+                X,
+                likelihood=Normal(std=1.0),
+                posterior=trees,
+                variables=variables,
+                keep_samples=True,
+            )
+
+        def alone(tree: Any, state: Any) -> Any:
+            return net.apply({"params": tree, **state}, X)
+
+        own = [alone(tree, state) for tree, state in zip(trees, states, strict=True)]
+        np.testing.assert_allclose(predicted(states).samples, own, rtol=1e-5, atol=1e-6)
+        one = [alone(tree, states[1]) for tree in trees]
+        np.testing.assert_allclose(predicted(states[1]).samples, one, rtol=1e-5, atol=1e-6)
+        with pytest.raises(ValueError, match="has 3 members and variables has 2"):
+            predicted(states[:2])
+        with pytest.raises(ValueError, match="have to be variables of one network"):
+            predicted([*states[:2], {"batch_stats": {}}])
+        with pytest.raises(ValueError, match="list of variables is for an ensemble"):
+            predict(key(1), model, X, likelihood=Normal(std=1.0), variables=states, num_samples=3)
+
+    def test_a_deterministic_network_knows_no_doubt(self) -> None:
+        got = call(posterior=gaussian.mean(Q), num_samples=None)
+        assert got.num_samples == 1
+        np.testing.assert_allclose(
+            got.probabilities, softmax(np.asarray(network(gaussian.mean(Q), X))), rtol=1e-5
+        )
+        np.testing.assert_allclose(got.mutual_information, 0.0, atol=1e-6)
+
+    def test_mc_dropout(self) -> None:
+        net = nn.Sequential([nn.Dense(50), nn.relu, nn.Dropout(0.5, deterministic=False)])
+        variables = net.init({"params": key(0), "dropout": key(1)}, X)
+
+        def dropout(k: Any, x: Any) -> Any:
+            return net.apply(variables, x, rngs={"dropout": k})
+
+        got = predict(
+            key(2), dropout, X, num_samples=2000, likelihood=lambda y: y, keep_samples=True
+        )
+        plain = np.asarray(nn.relu(X @ variables["params"]["layers_0"]["kernel"]))
+        assert_mean(got.samples, plain)
+        # A mask of rate 0.5 has the variance of the activation's square.
+        strong = plain > 0.1
+        ratio = got.epistemic_variance[strong] / plain[strong] ** 2
+        assert np.all(np.abs(ratio - 1) < 5 * np.sqrt(1 / 2000))
+
+    def test_one_program_for_any_number_of_samples_and_any_posterior(self) -> None:
+        traces = []
+
+        def counted(params: Any, x: Any) -> Any:
+            traces.append(x.shape)
+            return network(params, x)
+
+        def run(samples: int, scale: float) -> None:
+            posterior = jax.tree.map(lambda a: a * scale, Q)
+            predict(
+                key(0),
+                counted,
+                X,
+                posterior=posterior,
+                num_samples=samples,
+                likelihood=Categorical(),
+                batch_size=4,
+            )
+
+        run(2, 1.0)
+        once = len(traces)
+        run(7, 1.0)
+        run(7, 0.5)
+        assert len(traces) == once
+        assert set(traces) == {(4, 3)}  # the last chunk is padded
+
+    def test_memory_does_not_grow_with_the_number_of_samples(self) -> None:
+        from bnn_jax.predictive import posterior_predictive as module
+
+        drawn = members.of(network, Q, None, 32, False, {})
+        shapes = []
+        for samples in (32, 1024):
+            compiled = (
+                module._compiled()
+                .lower(
+                    key(0),
+                    drawn.data,
+                    X,
+                    None,
+                    jnp.asarray(0),
+                    jnp.asarray(samples),
+                    program=drawn.program,
+                    likelihood=Categorical(),
+                    levels=(),
+                    stacked=0,
+                )
+                .compile()
+            )
+            shapes.append(compiled.memory_analysis().temp_size_in_bytes)
+        assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 0}, "num_samples has to be a whole number >= 1, got 0"),
+        ({"num_samples": None}, "needs num_samples"),
+        ({"batch_size": 0}, "batch_size has to be"),
+        ({"targets": jnp.zeros(9, int)}, "same number of examples"),
+        ({"targets": jnp.zeros((10, 1), int)}, "labels should have the shape"),
+        ({"levels": (0.5,)}, "Classes have no quantiles"),
+        ({"likelihood": Normal(std=1.0), "levels": (1.0,)}, "between 0 and 1, got 1.0"),
+        ({"posterior": []}, "ensemble is empty"),
+        ({"posterior": [Q, Q]}, "without Gaussian leaves"),
+        ({"posterior": [gaussian.mean(Q)] * 2}, "has 2 members and num_samples is 6"),
+        ({"posterior": gaussian.mean(Q)}, "leave num_samples out"),
+        (
+            {"posterior": gaussian.mean(Q), "num_samples": None, "antithetic": True},
+            "no random weights",
+        ),
+        ({"variables": {}}, "plain function has no variables"),
+        ({"likelihood": jnp.tanh, "targets": LABELS}, "function of the outputs"),
+    ],
+)
+def test_a_wrong_call_is_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(**options)
+
+
+@pytest.mark.parametrize("likelihood", [Categorical, "categorical"])
+def test_a_likelihood_that_is_none(likelihood: Any) -> None:
+    with pytest.raises(TypeError, match=r"such as Categorical\(\)"):
+        call(likelihood=likelihood)
+
+
+def test_a_module_that_was_not_converted() -> None:
+    with pytest.raises(TypeError, match="what to_bnn returns"):
+        predict(key(0), nn.Dense(3), X, num_samples=2, likelihood=Categorical())
+
+
+def test_an_interval_that_was_not_computed() -> None:
+    got = call(likelihood=Normal(), levels=(0.05, 0.95))
+    with pytest.raises(ValueError, match=r"needs the quantiles 0\.25 and 0\.75"):
+        got.interval(0.5)
+
+
+def test_no_examples() -> None:
+    with pytest.raises(ValueError, match="no inputs"):
+        predict(key(0), network, X[:0], posterior=Q, num_samples=2, likelihood=Categorical())
