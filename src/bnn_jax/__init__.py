@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bnn_jax import noise as noise
     from bnn_jax import objective as objective
     from bnn_jax import optimizers as optimizers
+    from bnn_jax import posteriors as posteriors
     from bnn_jax import priors as priors
     from bnn_jax import report as report
     from bnn_jax import toolbox as toolbox
@@ -56,6 +57,7 @@ _MODULES = (
     "noise",
     "objective",
     "optimizers",
+    "posteriors",
     "priors",
     "report",
     "toolbox",

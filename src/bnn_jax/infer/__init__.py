@@ -1,5 +1,25 @@
-"""Variational inference of latent variables: the loss, and the loop that minimises it."""
+"""Inference methods, one a file, and MindSpore's SVI and ELBO for variational autoencoders.
 
-from bnn_jax.infer.elbo import ELBO as ELBO
-from bnn_jax.infer.loss_cell import WithLossCell as WithLossCell
-from bnn_jax.infer.svi import SVI as SVI
+method = infer.map(learning_rate=1e-3)
+run = method.build(Problem(model, model.forward(), likelihood, num_data, num_steps))
+"""
+
+from bnn_jax.infer.elbo import ELBO
+from bnn_jax.infer.loss_cell import WithLossCell
+from bnn_jax.infer.method import Inference, Info, Method
+from bnn_jax.infer.methods.bayes_by_backprop import BayesByBackprop as bayes_by_backprop
+from bnn_jax.infer.methods.map import MAP as map
+from bnn_jax.infer.problem import Problem
+from bnn_jax.infer.svi import SVI
+
+__all__ = [
+    "ELBO",
+    "SVI",
+    "Inference",
+    "Info",
+    "Method",
+    "Problem",
+    "WithLossCell",
+    "bayes_by_backprop",
+    "map",
+]

@@ -1,0 +1,9 @@
+"""Posteriors over a network's params: anything that can be sampled, one class a file."""
+
+from bnn_jax.posteriors.mean_field import MeanField as MeanField
+from bnn_jax.posteriors.mixture import Mixture as Mixture
+from bnn_jax.posteriors.point import Point as Point
+from bnn_jax.posteriors.protocol import Posterior as Posterior
+from bnn_jax.posteriors.protocol import draw as draw
+from bnn_jax.posteriors.protocol import size as size
+from bnn_jax.posteriors.samples import Samples as Samples
