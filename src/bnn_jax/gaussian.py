@@ -19,59 +19,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
 
 from bnn_jax import noise
+from bnn_jax._compiler import recompute_softplus
+from bnn_jax._compiler import softplus as softplus
 from bnn_jax.noise import PRNGKey
 
 STD_FLOOR = 1e-6
 
 # A float array; or what a tree transformation puts in its place (a shape, a sharding, None).
 Leaf = Any
-
-
-# log(1 + e) / e for 0 <= e <= 1, by least squares of the largest relative error: 3e-8.
-_LOG1P = (
-    0.9999999698819679,
-    -0.4999949314926669,
-    0.33319096896927647,
-    -0.24842982586251025,
-    0.19106007426455662,
-    -0.1366324604265276,
-    0.07822594431907273,
-    -0.029505228912473966,
-    0.005232690695210464,
-)
-
-
-@jax.custom_jvp
-def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """log(1 + exp(x)), for float32 with a polynomial in place of log1p, to 2e-7 of the value.
-
-    XLA computes log1p with branches, which takes longer on CPU than all else of a weight's std.
-    """
-    return _softplus(x, -jnp.abs(x))
-
-
-@jax.custom_jvp
-def softplus_anew(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The same in other words, so that XLA does not find `softplus` in it.
-
-    Of what both the forward and the backward pass compute, XLA on CPU keeps the exponentials in
-    between, an array as large as the weights. To compute them twice takes less memory.
-    """
-    return _softplus(x, jnp.minimum(x, -x))
-
-
-def _softplus(x: Array, minus_magnitude: Array) -> Array:
-    if x.dtype != jnp.float32:
-        return jax.nn.softplus(x)
-    e = jnp.exp(minus_magnitude)
-    ratio = jnp.full_like(e, _LOG1P[-1])
-    for coefficient in reversed(_LOG1P[:-1]):
-        ratio = ratio * e + coefficient
-    return jnp.maximum(x, 0.0) + e * ratio
-
-
-softplus.defjvp(lambda at, towards: (softplus(*at), jax.nn.sigmoid(*at) * towards[0]))
-softplus_anew.defjvp(lambda at, towards: (softplus_anew(*at), jax.nn.sigmoid(*at) * towards[0]))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("mean", "rho"), meta_fields=())
@@ -87,16 +42,11 @@ class Gaussian:
         return softplus(self.rho) + STD_FLOOR
 
     @property
-    def std_anew(self) -> Float[Array, "*shape"]:
-        """The std for the KL divergence, see `softplus_anew`."""
-        return softplus_anew(self.rho) + STD_FLOOR
-
-    @property
     def shape(self) -> tuple[int, ...]:
         return self.mean.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> jnp.dtype:
         return self.mean.dtype
 
     @property
@@ -108,31 +58,40 @@ class Gaussian:
         return self.mean.size
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean", "rho"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("mean", "std"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
-class _WithStd(Gaussian):
-    """A Gaussian that holds its std in the place of rho."""
+class MeanAndStd:
+    """Independent Gaussians with stored std: a `Gaussian` from which many samples are drawn."""
+
+    mean: Leaf
+    std: Leaf
 
     @property
-    def std(self) -> Float[Array, "*shape"]:
-        return self.rho
+    def shape(self) -> tuple[int, ...]:
+        return self.mean.shape
 
     @property
-    def std_anew(self) -> Float[Array, "*shape"]:
-        return self.rho
+    def dtype(self) -> jnp.dtype:
+        return self.mean.dtype
 
 
 def with_std(posterior: PyTree) -> PyTree:
-    """The posterior with each std computed: to draw many samples of."""
+    """Returns the posterior with each std computed once, for many samples."""
     return jax.tree.map(
-        lambda x: _WithStd(x.mean, x.std) if is_gaussian(x) else x,
+        lambda x: MeanAndStd(x.mean, x.std) if is_gaussian(x) else x,
         posterior,
         is_leaf=is_gaussian,
     )
 
 
-def is_gaussian(x: Any) -> bool:
-    return isinstance(x, Gaussian)
+def is_gaussian(x: object) -> bool:
+    """Returns whether x is a `Gaussian` or a `MeanAndStd`."""
+    return isinstance(x, Gaussian | MeanAndStd)
+
+
+def recomputed_std(q: Gaussian | MeanAndStd) -> Float[Array, "*shape"]:
+    """Returns the std for the KL divergence, which shares no memory with the forward pass's."""
+    return recompute_softplus(q.rho) + STD_FLOOR if isinstance(q, Gaussian) else q.std
 
 
 def init(
@@ -145,7 +104,7 @@ def init(
     rho_mean: float = -5.0,
     rho_std: float = 0.1,
 ) -> Gaussian:
-    """A fresh posterior: mean ~ N(loc_mean, loc_std), rho ~ N(rho_mean, rho_std).
+    """Returns a new posterior: mean ~ N(loc_mean, loc_std), rho ~ N(rho_mean, rho_std).
 
     The defaults are those of MindSpore's `NormalPosterior`; at rho = -5 the std is 0.0067.
     """
@@ -157,7 +116,7 @@ def init(
 
 
 def centred(weights: ArrayLike, std: ArrayLike, *, relative: bool = False) -> Gaussian:
-    """A posterior around given weights, with the given std, or std times each weight's magnitude.
+    """Returns a posterior with given means, and the given std or std times each weight's magnitude.
 
     Args:
         weights: the mean.
@@ -165,12 +124,12 @@ def centred(weights: ArrayLike, std: ArrayLike, *, relative: bool = False) -> Ga
         relative: multiply std by |weight|. Below the floor of 1e-6 the std is the floor itself.
 
     Raises:
-        TypeError: weights that are not floating point.
-        ValueError: a std, given as a number, that is not positive.
+        TypeError: the weights are not floating point.
+        ValueError: the std is not positive and finite, or a weight is not finite.
     """
     mean = jnp.asarray(weights)
     if not jnp.issubdtype(mean.dtype, jnp.floating):
-        raise TypeError(f"A random weight has to be floating point, got {mean.dtype}.")
+        raise TypeError(f"A random weight must be floating point, got {mean.dtype}.")
     if isinstance(std, int | float) and not std > 0:
         raise ValueError(f"A posterior needs std > 0, got {std!r}.")
     target = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
@@ -180,7 +139,7 @@ def centred(weights: ArrayLike, std: ArrayLike, *, relative: bool = False) -> Ga
 
 
 def rho_from_std(std: ArrayLike) -> Float[Array, "..."]:
-    """The rho whose std is the given one: the inverse of softplus(rho) + 1e-6.
+    """Returns the rho of a given std: the inverse of softplus(rho) + 1e-6.
 
     A std at or below the floor gives the smallest useful rho, -30, where softplus adds 1e-13.
     """
@@ -190,22 +149,22 @@ def rho_from_std(std: ArrayLike) -> Float[Array, "..."]:
 
 
 def leaf_keys(key: PRNGKey, tree: PyTree) -> PyTree:
-    """One key per leaf of the tree, by its position, whether it is Gaussian or not.
+    """Returns one key per leaf of the tree, by its position, whether it is Gaussian or not.
 
-    So the same (key, posterior) gives the same weights everywhere, and making one leaf
-    deterministic leaves the noise of all others as it was.
+    The same (key, posterior) gives the same weights everywhere, and making one leaf
+    deterministic does not change the noise of the others.
     """
     leaves, treedef = jax.tree.flatten(tree, is_leaf=is_gaussian)
     return jax.tree.unflatten(treedef, [jax.random.fold_in(key, i) for i in range(len(leaves))])
 
 
-def deviation(key: PRNGKey, q: Gaussian) -> Float[Array, "*shape"]:
-    """A draw's difference from the mean, std * epsilon."""
+def deviation(key: PRNGKey, q: Gaussian | MeanAndStd) -> Float[Array, "*shape"]:
+    """Returns std * epsilon, the difference of a draw from the mean."""
     return q.std * noise.normal(key, q.shape, q.dtype)
 
 
 def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
-    """A draw's difference from the mean for each leaf; None for those that are not random."""
+    """Returns the `deviation` of each leaf; None for those that are not random."""
     return jax.tree.map(
         lambda leaf, leaf_key: deviation(leaf_key, leaf) if is_gaussian(leaf) else None,
         posterior,
@@ -217,9 +176,9 @@ def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
 def sample(
     key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
 ) -> PyTree:
-    """One draw of all weights, mean + std * epsilon; with `antithetic`, mean - std * epsilon."""
+    """Returns a draw of all weights, mean + std * epsilon; antithetic: mean - std * epsilon."""
 
-    def shift(leaf: Any, spread: Any) -> Any:
+    def shift(leaf: PyTree, spread: Array | None) -> PyTree:
         if not is_gaussian(leaf):
             return leaf
         if isinstance(antithetic, bool):
@@ -230,23 +189,23 @@ def sample(
 
 
 def mean(posterior: PyTree) -> PyTree:
-    """The params tree with every Gaussian replaced by its mean."""
+    """Returns the params tree with every Gaussian replaced by its mean."""
     return jax.tree.map(lambda x: x.mean if is_gaussian(x) else x, posterior, is_leaf=is_gaussian)
 
 
 def std(posterior: PyTree) -> PyTree:
-    """The tree of standard deviations; zero for leaves that are not random."""
+    """Returns the tree of standard deviations; zero for leaves that are not random."""
     return jax.tree.map(
         lambda x: x.std if is_gaussian(x) else jnp.zeros_like(x), posterior, is_leaf=is_gaussian
     )
 
 
-def path_name(path: tuple[Any, ...]) -> str:
-    """A leaf's path as text, `conv1/kernel`: the name used in reports, filters and errors."""
+def path_name(path: tuple[object, ...]) -> str:
+    """Returns a leaf's path as text, `conv1/kernel`, as in reports, filters and errors."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def random_leaves(posterior: PyTree) -> dict[str, Gaussian]:
-    """Every Gaussian of the tree under its path, in tree order."""
+    """Returns every Gaussian of the tree by its path, in tree order."""
     leaves = jax.tree_util.tree_leaves_with_path(posterior, is_leaf=is_gaussian)
     return {path_name(path): leaf for path, leaf in leaves if is_gaussian(leaf)}

@@ -34,6 +34,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Key, UInt32
 
+from bnn_jax._compiler import materialise
+
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 Words = UInt32[Array, "..."]
 KeyWords = UInt32[Array, "2"] | tuple[Array, Array]
@@ -100,9 +102,8 @@ def signs(
     words = _words(key, (-(-size // 32),), name)
     bits = (words[:, None] >> lax.iota(jnp.uint32, 32)[None]) & jnp.uint32(1)
     negative = bits.reshape(-1)[:size].reshape(shape).astype(dtype)
-    # One divided by a sign is the sign, and XLA on CPU stores the result of a division: of a plain
-    # difference it would make the bits anew for each element of each operation that uses it.
-    return 1 / (1 - 2 * negative)
+    # One divided by a sign is the sign.
+    return materialise(1, divide_by=1 - 2 * negative)
 
 
 def _words(key: PRNGKey, shape: tuple[int, ...], name: str) -> Words:
@@ -193,9 +194,9 @@ _Q = (1.0, 1.4234686956145863, 1.0209765748497448, 0.3504709622444758, 0.0578850
 def normal_of(words: Words) -> Float[Array, "..."]:
     """Standard normals by the inverse of the distribution function: one sign bit, 31 of magnitude.
 
-    Without a branch, for XLA on CPU would compute the bits anew for each. The magnitude comes from
-    the tail's probability, which float32 resolves to the last of 2^31 steps; jax.random.normal has
-    2^23 steps, and beyond 5 standard deviations too few draws.
+    It has no branch, because XLA on CPU would compute the bits again for each. The magnitude comes
+    from the tail's probability, which float32 resolves to the last of 2^31 steps; jax.random.normal
+    has 2^23 steps, and beyond 5 standard deviations too few draws.
     """
     steps = (words & jnp.uint32(0x7FFFFFFF)).astype(jnp.int32).astype(jnp.float32)
     q = (steps + 0.5) * 2.0**-31
@@ -203,9 +204,7 @@ def normal_of(words: Words) -> Float[Array, "..."]:
     t = jnp.sqrt(jnp.maximum(-jnp.log(q * (2.0 - q)), 0.0) + 5.0) - _SHIFT
     magnitude = lax.bitcast_convert_type((1.0 - q) * _polynomial(_P, t), jnp.uint32)
     signed = lax.bitcast_convert_type(magnitude | (words & jnp.uint32(0x80000000)), jnp.float32)
-    # The division comes last: XLA on CPU stores its result, where it would compute all that comes
-    # after it, and the bits with it, once for each operation that uses the draws.
-    return signed / _polynomial(_Q, t)
+    return materialise(signed, divide_by=_polynomial(_Q, t))
 
 
 def _polynomial(coefficients: tuple[float, ...], t: Array) -> Array:

@@ -80,7 +80,7 @@ class NormalPrior:
 
     def kl(self, q: Gaussian, *, reverse: bool = False) -> Float[Array, "*shape"]:
         p = (self.mean, self.std)
-        std = q.std_anew
+        std = gaussian.recomputed_std(q)
         return _normal_kl(p, (q.mean, std)) if reverse else _normal_kl((q.mean, std), p)
 
 

@@ -78,7 +78,6 @@ def epoch(
         order_key=jax.random.key(4),
         batch_size=workload.batch,
         epochs=1,
-        kl_every=kl_every,
         steps_per_call=steps_per_call,
     )
     totals = loop.no_totals(state)

@@ -146,7 +146,7 @@ def set_up(config: Config) -> Run:
         examples=examples,
         likelihood=assembly.build_likelihood(config),
         model=model,
-        loop=loop_of(config, examples, step, "noise", epochs, config.objective.kl_every),
+        loop=loop_of(config, examples, step, "noise", epochs),
         state=state,
     )
 
@@ -157,7 +157,6 @@ def loop_of(
     step: Any,
     noise: str,
     epochs: int,
-    kl_every: int = 1,
 ) -> Loop:
     """Epochs of this step over the training examples; `noise` names the key of its noise."""
     # The steps of a small network without convolutions are faster in one call, on CPU too.
@@ -170,6 +169,5 @@ def loop_of(
         order_key=named_key(config, "batches"),
         batch_size=config.training.batch_size,
         epochs=epochs,
-        kl_every=kl_every,
         **(many if isinstance(examples, Points) else {}),
     )

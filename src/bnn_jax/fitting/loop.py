@@ -10,7 +10,6 @@ many.
 """
 
 import dataclasses
-import math
 import signal
 import threading
 import time
@@ -47,8 +46,6 @@ class Loop:
         order_key: gives the epochs' orders.
         batch_size: examples a step; those left over at the end of an epoch wait for the next.
         epochs: how many there are in all.
-        kl_every: the step's own: steps from one value of the KL to the next. An epoch's KL is then
-            the mean over the steps that have it, and its loss is made of the means of its parts.
         steps_per_call: steps run by one compiled call.
     """
 
@@ -59,7 +56,6 @@ class Loop:
     order_key: PRNGKey
     batch_size: int
     epochs: int
-    kl_every: int = 1
     steps_per_call: int = dataclasses.field(
         default_factory=lambda: (
             1 if jax.default_backend() == "cpu" else STEPS_PER_CALL_ON_ACCELERATORS
@@ -86,9 +82,8 @@ class Loop:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
             batch = self.prepare(examples[0][index]), examples[1][index]
-            has_kl = state.step % self.kl_every == 0
             state, info = self.step(state, key, batch)
-            return state, jax.tree.map(jnp.add, totals, _kl_only_if(has_kl, info))
+            return state, totals + info
 
         def many(
             state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey, count: int
@@ -118,38 +113,15 @@ class Loop:
         shapes = jax.eval_shape(info, state, self.run_key, *batch)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def means(self, totals: StepInfo, done: int) -> dict[str, Any]:
-        """The sums of an epoch as means over its steps, flat and of plain numbers.
-
-        Args:
-            totals: sums since the epoch's first step.
-            done: steps since the first epoch, more than none of them in this one.
-        """
-        first, valued = self._counted(done)
-        fields: dict[str, Any] = {}
-        for name, sums in vars(jax.device_get(totals)).items():
-            steps = valued if name in _WITH_KL else done - first
-            fields[name] = jax.tree.map(
-                lambda x, steps=steps: float(x) / steps if steps else math.nan, sums
-            )
-        if self.kl_every > 1:
-            fields["loss"] = (
-                fields["dnn_factor"] * fields["nll"] + fields["bnn_factor"] * fields["kl"]
-            )
-        return {**fields.pop("metrics"), **fields}
-
-    def headline(self, totals: StepInfo, done: int) -> dict[str, float]:
-        """The means that a progress display has room for, and that there are already."""
-        mean = self.means(totals, done)
-        _, valued = self._counted(done)
-        known = [n for n in ("loss", "nll", "kl", "accuracy") if valued or n not in _WITH_KL]
-        return {name: mean[name] for name in known if name in mean}
-
-    def _counted(self, done: int) -> tuple[int, int]:
-        """The first step of the present epoch, and how many since then have a value of the KL."""
-        first = (done - 1) // self.steps_per_epoch * self.steps_per_epoch
-        first_valued = -(-first // self.kl_every) * self.kl_every
-        return first, len(range(first_valued, done, self.kl_every))
+    def headline(self, totals: StepInfo) -> dict[str, float]:
+        """Returns the means that a progress display has room for, where they have a value."""
+        means = totals.means()
+        shown = {name: means.get(name) for name in ("loss", "nll", "kl", "accuracy")}
+        return {
+            name: mean
+            for name, mean in shown.items()
+            if isinstance(mean, float) and totals.has_mean(name)
+        }
 
     def run(
         self,
@@ -186,17 +158,17 @@ class Loop:
                 )
                 done += count
                 shown = progress.visible and (position // count) % STEPS_BETWEEN_DISPLAYS == 0
-                progress.advance(count, self.headline(totals, done) if shown else None)
+                progress.advance(count, self.headline(totals) if shown else None)
                 if interrupted() and position + count < steps:
                     progress.stop()
                     return state, totals
-            numbers = self.headline(totals, done)
+            numbers = self.headline(totals)
             seconds = time.perf_counter() - started
             rate = (steps - first) * self.batch_size / seconds
             line = {
                 "epoch": epoch + 1,
                 "step": done,
-                **self.means(totals, done),
+                **totals.means(),
                 "seconds": round(seconds, 3),
                 "examples_per_second": round(rate, 1),
             }
@@ -206,18 +178,6 @@ class Loop:
             if interrupted():
                 break
         return state, totals
-
-
-_WITH_KL = ("loss", "kl", "kl_by_layer")
-
-
-def _kl_only_if(valued: Array, info: StepInfo) -> StepInfo:
-    """With zeros in the place of what has the KL in it, where it was not valued."""
-    kept = {
-        name: jax.tree.map(lambda x: jnp.where(valued, x, 0), getattr(info, name))
-        for name in _WITH_KL
-    }
-    return dataclasses.replace(info, **kept)
 
 
 @contextmanager

@@ -1,0 +1,164 @@
+"""The loss of a step: the data loss over Monte Carlo samples of the weights, and the KL."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from bnn_jax import objective, priors
+from bnn_jax.noise import PRNGKey
+from bnn_jax.priors import Prior
+from bnn_jax.train.step_info import StepInfo
+
+Tree = TypeVar("Tree")
+Batch = tuple[PyTree, PyTree]
+LossFn = Callable[[PyTree, PyTree], Float[Array, ""]]
+MetricFn = Callable[[PyTree, PyTree], Mapping[str, Array]]
+
+
+@runtime_checkable
+class Forward(Protocol):
+    """The network: (key, posterior, variables, inputs) -> (outputs, new variables)."""
+
+    def __call__(
+        self,
+        key: PRNGKey,
+        posterior: PyTree,
+        variables: PyTree,
+        inputs: PyTree,
+        *,
+        antithetic: bool,
+    ) -> tuple[PyTree, PyTree]:
+        """Draw the noise from key; with antithetic, negate it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalLoss:
+    """The loss of a step as a function of the posterior; the attributes are `build_step`'s."""
+
+    forward: Forward
+    loss_fn: LossFn
+    metric_fn: MetricFn | None
+    prior: Prior | PyTree
+    dnn_factor: float
+    num_samples: int
+    antithetic: bool
+    reverse_kl: bool
+
+    def __call__(
+        self,
+        posterior: PyTree,
+        variables: PyTree,
+        key: PRNGKey,
+        bnn_factor: Float[Array, ""],
+        batch: Batch,
+    ) -> tuple[Float[Array, ""], tuple[StepInfo[Array], PyTree]]:
+        """Returns the loss, and with it the step's info and the network's new variables."""
+        inputs, labels = batch
+        keys = self.sample_keys(key)
+        outputs, variables = self.outputs(keys, posterior, variables, inputs)
+        losses = [self.loss_fn(each, labels) for each in outputs]
+        nll = _sum(losses) / self.num_samples
+        # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
+        layers = self.kl_by_layer(posterior, keys[0])
+        kl = _sum(layers.values())
+        metrics = [self.metric_fn(each, labels) if self.metric_fn else {} for each in outputs]
+        info = StepInfo(
+            loss=self.total(nll, kl, bnn_factor),
+            nll=nll,
+            kl=kl,
+            dnn_factor=jnp.asarray(self.dnn_factor, jnp.float32),
+            bnn_factor=bnn_factor,
+            kl_by_layer=layers,
+            metrics=_tree_mean(metrics),
+            steps=jnp.ones((), jnp.int32),
+            kl_steps=jnp.ones((), jnp.int32),
+        )
+        return info.loss, (info, variables)
+
+    def outputs(
+        self, keys: list[PRNGKey], posterior: PyTree, variables: PyTree, inputs: PyTree
+    ) -> tuple[list[PyTree], PyTree]:
+        """Returns the network's outputs for each Monte Carlo sample, and its new variables."""
+        outputs, after = [], []
+        now = variables
+        for i, key in enumerate(keys):
+            negated = self.antithetic and i % 2 == 1
+            each, new = self.forward(key, posterior, now, inputs, antithetic=negated)
+            outputs.append(each)
+            after.append(new)
+            if i + 1 < len(keys) and (negated or not self.antithetic):
+                now = _with_counters_of(new, variables)
+        return outputs, _with_counters_of(after[-1], _tree_mean(after))
+
+    def sample_keys(self, key: PRNGKey) -> list[PRNGKey]:
+        """Returns one key per sample; the two of an antithetic pair share theirs."""
+        if not self.antithetic:
+            return list(jax.random.split(key, self.num_samples))
+        pairs = list(jax.random.split(key, self.num_samples // 2))
+        return [jax.random.clone(pair) for pair in pairs for _ in range(2)]
+
+    def kl_by_layer(self, posterior: PyTree, key: PRNGKey) -> dict[str, Array]:
+        return priors.kl_by_layer(
+            posterior, self.prior, key=jax.random.clone(key), reverse=self.reverse_kl
+        )
+
+    def total(
+        self, nll: Float[Array, "..."], kl: Float[Array, ""], bnn_factor: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        return objective.bnn_loss(
+            nll, kl, dnn_factor=self.dnn_factor, bnn_factor=bnn_factor.astype(kl.dtype)
+        )
+
+    def kl_only_if(
+        self, valued: Array, info: StepInfo[Array], posterior: PyTree, key: PRNGKey
+    ) -> StepInfo[Array]:
+        """Returns the info with the value of the KL if `valued`; XLA drops the value it had."""
+        layers = lax.cond(
+            valued,
+            lambda: self.kl_by_layer(posterior, self.sample_keys(key)[0]),
+            lambda: {name: jnp.full_like(x, jnp.nan) for name, x in info.kl_by_layer.items()},
+        )
+        kl = _sum(layers.values())
+        return dataclasses.replace(
+            info,
+            loss=self.total(info.nll, kl, info.bnn_factor),
+            kl=kl,
+            kl_by_layer=layers,
+            kl_steps=valued.astype(jnp.int32),
+        )
+
+
+def _sum(values: Iterable[Array]) -> Array:
+    first, *others = list(values) or [jnp.zeros((), jnp.float32)]
+    return sum(others, start=first)
+
+
+def _with_counters_of(after: Tree, variables: Tree) -> Tree:
+    """Returns the variables, with the counters and all other non-float leaves of a later call.
+
+    The random streams of an NNX network advance from one weight sample to the next, or all samples
+    would have the same dropout masks; the two of an antithetic pair do. Running averages are floats
+    and start from the same values for each sample.
+    """
+
+    def choose(old: Array, new: Array) -> Array:
+        return old if jnp.issubdtype(jnp.result_type(old), jnp.floating) else new
+
+    return jax.tree.map(choose, variables, after)
+
+
+def _tree_mean(trees: list[Tree]) -> Tree:
+    """Returns the mean over trees of one structure; leaves that are not floats are the first's."""
+
+    def mean(first: Array, *rest: Array) -> Array:
+        if not rest or not jnp.issubdtype(jnp.result_type(first), jnp.floating):
+            return first
+        return sum(rest, start=first) / (1 + len(rest))
+
+    return jax.tree.map(mean, *trees)
