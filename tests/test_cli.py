@@ -11,14 +11,15 @@ import jax
 import pytest
 
 import bnn_jax
-from bnn_jax import cli
+from bnn_jax import cli, report
+from bnn_jax.cli import commands
 from bnn_jax.config.schema import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LENET = str(CONFIGS / "lenet5.yaml")
 CURVE = str(CONFIGS / "blundell_curve.yaml")
 
-keep_compiled_code = cli._keep_compiled_code
+keep_compiled_code = commands._keep_compiled_code
 
 # An override that breaks the config; the key that the message must name; the cure it must give.
 BROKEN_OVERRIDES = [
@@ -126,7 +127,7 @@ BROKEN_CALLS = [
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sets it for its process, which is here that of all tests."""
-    monkeypatch.setattr(cli, "_keep_compiled_code", lambda: None)
+    monkeypatch.setattr(commands, "_keep_compiled_code", lambda: None)
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     stub.check = lambda *a, **k: experiment.calls.append(("check", a, k))
     stub.write = lambda *a, **k: experiment.calls.append(("write", a, k))
     monkeypatch.setitem(sys.modules, "bnn_jax.report.of_run", stub)
-    monkeypatch.setattr(bnn_jax.report, "of_run", stub, raising=False)
+    monkeypatch.setattr(report, "of_run", stub, raising=False)
     return stub
 
 

@@ -1,11 +1,13 @@
 """Bayesian neural networks on JAX: any Flax network with random variables as its weights.
 
-Names are imported when they are first used, so `import bnn_jax` imports no part of the package.
+Public names are imported on first use (PEP 562), so `import bnn_jax` does not import JAX.
 """
 
-import importlib
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bnn_jax._extras import optional_import
 
 if TYPE_CHECKING:
     from bnn_jax import bnn_layers as bnn_layers
@@ -41,64 +43,58 @@ if TYPE_CHECKING:
     from bnn_jax.transforms import BayesianModel as BayesianModel
     from bnn_jax.transforms import to_bnn as to_bnn
 
-_MODULES = (
-    "bnn_layers",
-    "config",
-    "data",
-    "distributions",
-    "dpn",
-    "experiment",
-    "functional",
-    "gaussian",
-    "infer",
-    "likelihoods",
-    "mindspore",
-    "models",
-    "noise",
-    "objective",
-    "optimizers",
-    "posteriors",
-    "priors",
-    "report",
-    "toolbox",
-    "train",
-    "transforms",
-)
-
-# Where the other public names come from.
-_NAMES = {
+# Where each public name is defined: a module of its own name, or a name in a module.
+_HOMES = {
     "BayesianModel": "transforms",
     "Gaussian": "gaussian",
     "LaplacePrior": "priors",
     "NormalPrior": "priors",
     "ScaleMixturePrior": "priors",
     "StudentTPrior": "priors",
-    "estimators": "interpreter",
+    "bnn_layers": "bnn_layers",
+    "config": "config",
+    "data": "data",
+    "distributions": "distributions",
+    "dpn": "dpn",
+    "estimators": "interpreter.estimators",
+    "experiment": "experiment",
+    "functional": "functional",
+    "gaussian": "gaussian",
+    "infer": "infer",
     "kl_by_layer": "priors",
     "kl_divergence": "priors",
+    "likelihoods": "likelihoods",
+    "mindspore": "mindspore",
+    "models": "models",
+    "noise": "noise",
+    "objective": "objective",
+    "optimizers": "optimizers",
+    "posteriors": "posteriors",
     "predict": "predictive",
+    "priors": "priors",
+    "report": "report",
     "to_bnn": "transforms",
+    "toolbox": "toolbox",
+    "train": "train",
+    "transforms": "transforms",
 }
 
 try:
     __version__ = version("bnn-jax")
-except PackageNotFoundError:  # a source tree that is on the path, and not installed
+except PackageNotFoundError:  # on the path without being installed
     __version__ = "unknown"
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"bnn_jax.{name}")
-    if name not in _NAMES:
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
         raise AttributeError(f"module 'bnn_jax' has no attribute {name!r}")
-    home = importlib.import_module(f"bnn_jax.{_NAMES[name]}")
-    value = globals()[name] = (
-        getattr(home, name)
-        if hasattr(home, name)
-        else importlib.import_module(f"{home.__name__}.{name}")
-    )
+    home = _HOMES[name]
+    with optional_import(f"bnn_jax.{name}"):
+        module = import_module(f"bnn_jax.{home}")
+    value = module if home.rpartition(".")[2] == name else getattr(module, name)
+    globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *_NAMES})
+    return sorted({*globals(), *_HOMES})

@@ -19,12 +19,10 @@ from jax import lax
 from jax.scipy.special import gammaln, rel_entr
 from jaxtyping import Array, Float, Shaped
 
-try:
+from bnn_jax._extras import optional_import
+
+with optional_import("bnn_jax.distributions"):
     import numpyro.distributions as dist
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "bnn_jax.distributions works on NumPyro's distributions: pip install numpyro"
-    ) from error
 
 # What is asked of a class, and of its subclasses.
 Rules = dict[type, Callable[..., Any]]

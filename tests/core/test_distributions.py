@@ -402,5 +402,5 @@ def test_without_numpyro(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpyro", None)
     monkeypatch.setitem(sys.modules, "numpyro.distributions", None)
     monkeypatch.delitem(sys.modules, "bnn_jax.distributions")
-    with pytest.raises(ModuleNotFoundError, match="pip install numpyro"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'bnn-jax\[distributions\]'"):
         importlib.import_module("bnn_jax.distributions")

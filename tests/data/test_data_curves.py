@@ -100,7 +100,7 @@ def test_a_config_knows_the_same_curves() -> None:
 
 @pytest.mark.parametrize("name", CURVES)
 def test_a_curve_is_no_set_of_images(name: str) -> None:
-    with pytest.raises(data.DataError, match=rf"{name} is a curve .* data.CURVES\['{name}'\]"):
+    with pytest.raises(data.DataError, match=rf"{name} is a curve.* data.CURVES\['{name}'\]"):
         data.load(name)
     with pytest.raises(data.DataError, match=f"Did you mean '{name}'"):
         data.load(name[:-1])

@@ -107,7 +107,7 @@ def test_the_folder_of_tfds_is_the_default(kmnist, tmp_path, monkeypatch):
         ("fashion-mnist", "Did you mean 'fashion_mnist'?"),
         ("svhn_croped", "Did you mean 'svhn_cropped'?"),
         ("../mnist", "Did you mean 'mnist'?"),
-        ("", "Known: digits"),
+        ("", "Known names: digits"),
     ],
 )
 def test_unknown_name(name, hint, tmp_path):
@@ -141,7 +141,7 @@ def test_missing_file(kmnist, tmp_path):
     folder = kmnist[0]
     (folder / "t10k-images-idx3-ubyte.gz").unlink()
     message = error_of("kmnist", data_dir=tmp_path / "data", manual_dir=folder)
-    assert f"{folder} lacks t10k-images-idx3-ubyte.gz: get them from http://codh" in message
+    assert f"{folder} lacks t10k-images-idx3-ubyte.gz: download them from http://codh" in message
     message = error_of("kmnist", data_dir=tmp_path / "data", manual_dir=folder / "nowhere")
     assert "manual_dir must be a folder" in message
     assert not (tmp_path / "data").exists()
@@ -151,7 +151,7 @@ def test_no_connection(tmp_path):
     start = time.monotonic()
     message = error_of("mnist", data_dir=tmp_path / "data")
     assert time.monotonic() - start < 10.0
-    assert message.startswith("No connection to download mnist.")
+    assert message.startswith("No connection to download mnist:")
     assert "train-images-idx3-ubyte.gz" in message
     assert "manual_dir" in message
     assert not (tmp_path / "data").exists()
@@ -208,10 +208,10 @@ def test_a_host_that_answers_and_then_does_not_deliver(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (idx(np.zeros((40, 28, 28)))[:-20], "not a gzip file, or a damaged one"),
+        (idx(np.zeros((40, 28, 28)))[:-20], "not a gzip file or is damaged"),
         (idx(np.zeros(40)), "not an IDX file of bytes with 3 axes"),
         (gzip.compress(b"<html>not found</html>"), "not an IDX file"),
-        (gzip.compress(gzip.decompress(idx(np.zeros((2, 3, 3))))[:-1]), "and holds 17 values"),
+        (gzip.compress(gzip.decompress(idx(np.zeros((2, 3, 3))))[:-1]), "but 17 values"),
     ],
     # The time is part of a gzip file, and the processes of a test run must agree on the names.
     ids=["cut", "one_axis", "not_idx", "a_byte_short"],

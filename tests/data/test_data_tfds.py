@@ -93,12 +93,12 @@ def test_validation_stands_in_for_a_test_split_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bnn_jax_shapes/plain", "differ in shape.*give image_size"),
+        ("bnn_jax_shapes/plain", "differ in shape.*set image_size"),
         ("bnn_jax_shapes/no_test", "no labelled test split, only train.*from_arrays"),
         ("bnn_jax_shapes/tensorflow", "needs the package tensorflow.*pip install tensorflow"),
         ("bnn_jax_shapes/absent", "TFDS cannot open 'bnn_jax_shapes/absent'"),
         ("bnn_jax_shapes/plain:9.9.9", "TFDS cannot open"),
-        ("bnn_jax_text", "not an image classification set.*has text"),
+        ("bnn_jax_text", "not an image classification set.*got text"),
         ("svhn_cropped", "No connection to download svhn_cropped.*train_32x32.mat"),
     ],
 )
@@ -117,5 +117,5 @@ def test_data_that_tfds_prepared_in_another_format(tmp_path):
     target.parent.mkdir(parents=True)
     target.write_text(info.read_text().replace("array_record", "tfrecord"))
     (target.parent / "features.json").write_text((info.parent / "features.json").read_text())
-    with pytest.raises(DataError, match=r"as tfrecord, and only array_record.*another data_dir"):
+    with pytest.raises(DataError, match=r"only as tfrecord.*array_record.*another data_dir"):
         load("bnn_jax_shapes/plain", data_dir=tmp_path / "b")

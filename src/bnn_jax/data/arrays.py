@@ -1,29 +1,31 @@
-"""What a data set is here: images and labels as plain arrays, a training and a test part.
+"""Data sets of images and labels as plain arrays, with a training and a test part.
 
-Images stay as they were published: uint8, 0 to 255, (examples, height, width, channels). Scaling
-and normalising are the reader's, so that one prepared copy serves every experiment.
+Images keep their published values: uint8, 0 to 255, (examples, height, width, channels). Scaling
+and normalization are left to the caller, so that one prepared copy serves every experiment.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from bnn_jax.data.errors import DataError
+from bnn_jax.data.resize import check_size, resize
 
-class DataError(ValueError):
-    """A data set cannot be had as asked; the message says why and what to do, in one line."""
 
+@runtime_checkable
+class ImagePairs(Protocol):
+    """A sized iterable of (image, label) pairs; images are uint8 (H, W, C)."""
 
-def one_line(error: BaseException) -> str:
-    """An error's message without its line breaks."""
-    return " ".join(str(error).split())
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int | np.int32]]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Images and their classes: uint8 (N, H, W, C) and int32 (N,). The arrays may be read-only."""
+    """Images and class labels: uint8 (N, H, W, C) and int32 (N,). The arrays may be read-only."""
 
     images: UInt8[np.ndarray, "n h w c"]
     labels: Int32[np.ndarray, " n"]
@@ -50,39 +52,37 @@ class ImageDataset:
 
 
 def from_arrays(
-    train_images: Any,
-    train_labels: Any,
-    test_images: Any,
-    test_labels: Any,
+    train_images: object,
+    train_labels: object,
+    test_images: object,
+    test_labels: object,
     *,
     name: str = "arrays",
     num_classes: int | None = None,
     label_names: Sequence[str] | None = None,
     image_size: int | None = None,
 ) -> ImageDataset:
-    """A data set of your own arrays.
+    """Makes a data set from arrays.
 
     Args:
         train_images: uint8, (N, H, W, C), or (N, H, W) for one channel.
         train_labels: integers, (N,), from 0 to num_classes - 1.
         test_images: as train_images, of the same height, width and channels.
         test_labels: as train_labels.
-        name: what reports call it.
-        num_classes: by default the number of label_names, or else the largest label plus one.
-        label_names: one per class; by default "0", "1", ...
+        name: the name of the data set in reports.
+        num_classes: by default the number of label_names if given, else the largest label plus one.
+        label_names: one name per class; by default "0", "1", ...
         image_size: resize to image_size x image_size, bilinear.
 
     Raises:
-        DataError: the arrays do not make a data set; the message names the argument.
+        DataError: an array has a wrong dtype, shape or value; the message names the argument.
     """
-    from bnn_jax.data.resize import check_size, resize
-
     check_size(image_size)
     train = _examples("train", train_images, train_labels)
     test = _examples("test", test_images, test_labels)
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(
-            f"Training and test images must have one shape, got {train.images.shape[1:]} and "
+            f"Training and test images must have the same shape, got {train.images.shape[1:]} and "
             f"{test.images.shape[1:]}."
         )
     largest = int(max(train.labels.max(), test.labels.max()))
@@ -96,7 +96,9 @@ def from_arrays(
     if label_names is None:
         label_names = [str(i) for i in range(num_classes)]
     if len(label_names) != num_classes:
-        raise DataError(f"{num_classes} classes need as many label_names, got {len(label_names)}.")
+        raise DataError(
+            f"label_names must have num_classes = {num_classes} entries, got {len(label_names)}."
+        )
     return ImageDataset(
         name=name,
         train=dataclasses.replace(train, images=resize(train.images, image_size)),
@@ -106,12 +108,15 @@ def from_arrays(
     )
 
 
-def _examples(part: str, images: Any, labels: Any) -> Examples:
-    images, labels = _array(f"{part}_images", images), _array(f"{part}_labels", labels)
+def _examples(part: str, images: object, labels: object) -> Examples:
+    return _checked(part, _array(f"{part}_images", images), _array(f"{part}_labels", labels))
+
+
+def _checked(part: str, images: np.ndarray, labels: np.ndarray) -> Examples:
     if images.dtype != np.uint8:
         raise DataError(
-            f"{part}_images must be uint8, 0 to 255, got {images.dtype}: convert them, as by "
-            "np.round(255 * x).astype(np.uint8) for values from 0 to 1."
+            f"{part}_images must be uint8, 0 to 255, got {images.dtype}: convert values from 0 "
+            "to 1 with np.round(255 * x).astype(np.uint8)."
         )
     if images.ndim == 3:
         images = images[..., None]
@@ -123,7 +128,7 @@ def _examples(part: str, images: Any, labels: Any) -> Examples:
     if labels.ndim != 1 or len(labels) != len(images):
         raise DataError(
             f"{part}_labels must have one label per image, shape ({len(images)},), got "
-            f"{labels.shape}; one-hot labels want argmax(axis=1) first."
+            f"{labels.shape}: convert one-hot labels with argmax(axis=1)."
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{part}_labels must be integers, got {labels.dtype}.")
@@ -135,7 +140,7 @@ def _examples(part: str, images: Any, labels: Any) -> Examples:
     return Examples(images, labels.astype(np.int32))
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def _array(name: str, value: object) -> np.ndarray:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
 """Prepared data on disk: one folder of .npy files per data set and image size.
 
-A folder is written under a temporary name and renamed when it is complete, so that it is there as a
-whole or not at all, whoever writes and whatever stops them. Arrays are memory-mapped when read.
+Writes are atomic: a folder is written under a temporary name and renamed when it is complete.
+Arrays are memory-mapped when read.
 """
 
 import contextlib
@@ -12,33 +12,33 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from bnn_jax.data.arrays import DataError, Examples, ImageDataset, one_line
+from bnn_jax.data.arrays import Examples, ImageDataset, ImagePairs
+from bnn_jax.data.errors import DataError, one_line
 from bnn_jax.data.resize import resize_one
 
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: the rename alone has to do.
+except ImportError:  # Windows has no flock; the atomic rename is the only protection.
     fcntl = None
 
 TEMPORARY = ".incomplete-"
 
 
 def folder(data_dir: Path, name: str, image_size: int | None) -> Path:
-    """Where the arrays of a data set are, or will be."""
+    """Returns the folder of a data set's arrays, which may not exist yet."""
     size = "original" if image_size is None else f"{image_size}x{image_size}"
     return data_dir / "bnn_jax" / name.replace("/", "-").replace(":", "-") / size
 
 
 def read(path: Path) -> ImageDataset | None:
-    """The data set kept in this folder; None where there is none.
+    """Reads the data set in this folder; returns None if the folder does not exist.
 
     Raises:
-        DataError: the folder is there and cannot be read.
+        DataError: the folder exists and cannot be read.
     """
     if not path.is_dir():
         return None
@@ -54,7 +54,7 @@ def read(path: Path) -> ImageDataset | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"The prepared arrays in {path} cannot be read ({one_line(error)}): delete this "
-            "folder, and they are prepared again."
+            "folder to prepare them again."
         ) from error
 
 
@@ -68,25 +68,25 @@ def _read_examples(path: Path, part: str) -> Examples:
 
 def write(
     path: Path,
-    train: Any,
-    test: Any,
+    train: ImagePairs,
+    test: ImagePairs,
     *,
     name: str,
     label_names: Sequence[str],
     image_size: int | None,
 ) -> None:
-    """Keeps a data set in this folder, unless another writer was first; theirs is left.
+    """Writes a data set to this folder, unless another process has written it first.
 
     Args:
-        path: the folder, as `folder` names it.
-        train: (image, label) pairs that have a length and can be iterated over; they are read once.
+        path: the folder, as returned by `folder`.
+        train: (image, label) pairs, iterated over once.
         test: as train.
-        name: of the data set.
-        label_names: one per class.
+        name: the name of the data set.
+        label_names: one name per class.
         image_size: resize to image_size x image_size.
 
     Raises:
-        DataError: images differ in shape and no image_size was given, or the disk refuses.
+        DataError: images differ in shape and image_size is None, or writing fails.
     """
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
     try:
@@ -103,10 +103,12 @@ def write(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_part(directory: Path, part: str, pairs: Any, name: str, image_size: int | None) -> None:
+def _write_part(
+    directory: Path, part: str, pairs: ImagePairs, name: str, image_size: int | None
+) -> None:
     shape: tuple[int, ...] | None = None
     labels = np.empty(len(pairs), np.int32)
-    # Written from front to back: a memory map would end in a bus error on a full disk.
+    # Written sequentially: with a memory map, a full disk would raise a bus error.
     with (directory / f"{part}_images.npy").open("wb") as file:
         for i, (image, label) in enumerate(pairs):
             if image_size is not None:
@@ -117,7 +119,7 @@ def _write_part(directory: Path, part: str, pairs: Any, name: str, image_size: i
                 np.lib.format.write_array_header_1_0(file, header)
             if image.shape != shape:
                 raise DataError(
-                    f"The images of {name} differ in shape ({shape} and {image.shape}): give "
+                    f"The images of {name} differ in shape ({shape} and {image.shape}): set "
                     "image_size."
                 )
             file.write(image.tobytes())
@@ -127,13 +129,13 @@ def _write_part(directory: Path, part: str, pairs: Any, name: str, image_size: i
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """One preparation at a time in this directory, which is made where it is missing.
+    """Holds an exclusive lock on this directory, which is created if it does not exist.
 
-    Who holds the lock also clears what a killed process left behind. On file systems without locks
-    there is none: preparation is then merely done twice.
+    Also removes the temporary folders of killed processes. On file systems without locks this does
+    nothing, and two processes may prepare the same data set twice.
 
     Raises:
-        DataError: the directory cannot be made or written to.
+        DataError: the directory cannot be created or written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

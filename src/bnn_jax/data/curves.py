@@ -1,15 +1,15 @@
-"""Curves with known noise: regression where both uncertainties of a prediction can be checked.
+"""Curves with known noise: regression data for checking both uncertainties of a prediction.
 
-Inputs are drawn uniformly from `train_range`; a curve is looked at over `shown_range`, which is
-wider, since a network should be unsure where it has seen nothing. With e ~ N(0, 1) and s = 0.02:
+Inputs are drawn uniformly from `train_range`. Plots cover `shown_range`, which is wider, because a
+network should be uncertain outside of its training data. With e ~ N(0, 1) and s = 0.02:
 
     blundell_curve          y = x + 0.3 sin(2 pi (x + s e)) + 0.3 sin(4 pi (x + s e)) + s e
     heteroscedastic_curve   y = 7 sin(x) + 3 |cos(x / 2)| e
 
 The first is from Blundell et al. 2015, arXiv:1505.05424, section 5.2, whose noise N(0, 0.02) is
-taken as one of standard deviation 0.02: with a variance of 0.02 the noise would be as large as the
-curve. It goes through the sines: given x, y has a standard deviation from 0.01 to 0.13. The
-second is from Depeweg, Hernandez-Lobato, Doshi-Velez, Udluft 2018, arXiv:1710.07283, here with
+read as having standard deviation 0.02: with a variance of 0.02 the noise would be as large as the
+curve. The noise passes through the sines: given x, y has a standard deviation from 0.01 to 0.13.
+The second is from Depeweg, Hernandez-Lobato, Doshi-Velez, Udluft 2018, arXiv:1710.07283, here with
 uniform inputs.
 """
 
@@ -22,18 +22,18 @@ from jaxtyping import Float
 Points = Float[np.ndarray, " points"]
 
 BLUNDELL_NOISE = 0.02
-_NODES = 40  # of the quadrature over e; exact to rounding for curves as smooth in e as these
+_NODES = 40  # quadrature nodes for e; the error is at rounding level for these curves
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The law of y given x.
+    """The distribution of y given x.
 
     Attributes:
-        name: as in a config.
-        target: (x, e) -> y, of standard normal e.
-        train_range: (low, high), where examples are drawn.
-        shown_range: (low, high), where the curve is looked at.
+        name: the name in a config.
+        target: (x, e) -> y, with standard normal e.
+        train_range: (low, high) of the inputs of examples.
+        shown_range: (low, high) of plots and of `grid`.
     """
 
     name: str
@@ -44,26 +44,26 @@ class Curve:
     def draw(
         self, count: int, *, seed: int | Sequence[int]
     ) -> tuple[Float[np.ndarray, " count"], Float[np.ndarray, " count"]]:
-        """Examples (x, y) in float32, the same for the same seed and count."""
+        """Draws examples (x, y) in float32; equal seeds and counts give equal examples."""
         generator = np.random.default_rng(seed)
         x = generator.uniform(*self.train_range, count)
         y = self.target(x, generator.standard_normal(count))
         return x.astype(np.float32), y.astype(np.float32)
 
     def mean(self, x: Points) -> Float[np.ndarray, " points"]:
-        """E[y | x], in float64."""
+        """Returns E[y | x], in float64."""
         return self._moments(x)[0]
 
     def noise_std(self, x: Points) -> Float[np.ndarray, " points"]:
-        """The standard deviation of y given x, in float64: what aleatoric uncertainty should be."""
+        """Returns the standard deviation of y given x, the aleatoric uncertainty, in float64."""
         return self._moments(x)[1]
 
     def grid(self, count: int = 281) -> Float[np.ndarray, " count"]:
-        """Places over the shown range, in float32."""
+        """Returns evenly spaced inputs over `shown_range`, in float32."""
         return np.linspace(*self.shown_range, count, dtype=np.float32)
 
     def seen(self, x: Points) -> np.ndarray:
-        """Which of the places lie where examples are drawn."""
+        """Returns a mask of the inputs that lie in `train_range`."""
         low, high = self.train_range
         return (x >= low) & (x <= high)
 

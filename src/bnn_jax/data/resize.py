@@ -1,14 +1,15 @@
-"""Bilinear resizing of uint8 images, by Pillow.
+"""Bilinear resizing of uint8 images with Pillow.
 
 Enlarging is plain bilinear interpolation between pixel centres, rounded to uint8, as in MindSpore's
-`vision.Resize`. When shrinking, Pillow widens the filter so that every pixel counts; that differs
-from OpenCV's bilinear, which skips pixels.
+`vision.Resize`. When shrinking, Pillow widens the filter so that every pixel contributes; OpenCV's
+bilinear filter skips pixels instead.
 """
 
 import numpy as np
 from jaxtyping import UInt8
 
-from bnn_jax.data.arrays import DataError
+from bnn_jax._extras import optional_import
+from bnn_jax.data.errors import DataError
 
 
 def check_size(size: int | None) -> None:
@@ -20,7 +21,7 @@ def check_size(size: int | None) -> None:
 def resize(
     images: UInt8[np.ndarray, "n h w c"], size: int | None
 ) -> UInt8[np.ndarray, "n h2 w2 c"]:
-    """All images as size x size; the array itself where they have that size, or size is None."""
+    """Resizes all images to size x size; returns the array itself if size is None or unchanged."""
     if size is None or images.shape[1:3] == (size, size):
         return images
     out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
@@ -30,11 +31,11 @@ def resize(
 
 
 def resize_one(image: UInt8[np.ndarray, "h w c"], size: int | None) -> UInt8[np.ndarray, "h2 w2 c"]:
-    """One image as size x size; each channel by itself, whatever it means."""
-    from PIL import Image
-
+    """Resizes one image to size x size, each channel independently."""
     if size is None or image.shape[:2] == (size, size):
         return image
+    with optional_import("Resizing images"):
+        from PIL import Image
     planes = [
         np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR))
         for plane in np.ascontiguousarray(np.moveaxis(image, -1, 0))

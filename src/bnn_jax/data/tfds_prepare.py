@@ -1,8 +1,8 @@
-"""From a name to a TFDS builder whose data is on disk, with every obstacle said in one line.
+"""Preparing a TFDS data set on disk, with errors of one line.
 
-TFDS by itself retries for minutes without a connection, and fails late on a wrong file. So what can
-be known is checked before anything is written: the name, the files in manual_dir, the connection.
-Importing this module imports TFDS.
+Without a connection, TFDS retries for minutes, and it detects a wrong file late. So the name, the
+files in manual_dir and the connection are checked before anything is written. Importing this module
+imports TFDS.
 """
 
 import contextlib
@@ -12,18 +12,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import tensorflow_datasets as tfds
 
+from bnn_jax._extras import optional_import
 from bnn_jax.data import cache
-from bnn_jax.data.arrays import DataError, one_line
+from bnn_jax.data.errors import DataError, one_line
 from bnn_jax.data.names import PathLike, unknown_name
 from bnn_jax.data.tfds_builders import BUILDERS, urls
 
-FILE_FORMAT = (
-    "array_record"  # Random access without TensorFlow. TFDS's parquet loses rows silently.
-)
+# Random access without TensorFlow. TFDS's parquet files silently lose rows.
+FILE_FORMAT = "array_record"
 CONNECTION_TIMEOUT = 5.0  # seconds
 DOWNLOAD_ERRORS = (
     tfds.download.DownloadError,
@@ -31,12 +30,14 @@ DOWNLOAD_ERRORS = (
 )
 
 
-def prepared_builder(name: str, data_dir: Path, manual_dir: PathLike | None = None) -> Any:
-    """The builder of a data set, with its data on disk, readable at random without TensorFlow.
+def prepared_builder(
+    name: str, data_dir: Path, manual_dir: PathLike | None = None
+) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a prepared data set, with random access without TensorFlow.
 
     Raises:
         DataError: the name is unknown, files are missing or damaged, there is no connection, or
-            preparing needs TensorFlow.
+            preparation needs TensorFlow.
     """
     builder = _builder(name, data_dir)
     if _is_prepared(builder):
@@ -44,13 +45,13 @@ def prepared_builder(name: str, data_dir: Path, manual_dir: PathLike | None = No
     originals = None if manual_dir is None else Path(manual_dir).expanduser()
     _check_originals(builder, originals)
     with cache.lock(cache.folder(data_dir, name, None).parent):
-        builder = _builder(name, data_dir)  # Another process may have prepared it meanwhile.
+        builder = _builder(name, data_dir)  # Another process may have prepared it.
         if not _is_prepared(builder):
             _prepare(builder, originals)
     return _readable(builder)
 
 
-def _builder(name: str, data_dir: Path) -> Any:
+def _builder(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     try:
         known, _, version = name.partition(":")
         if known in BUILDERS:
@@ -66,7 +67,7 @@ def _builder(name: str, data_dir: Path) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without TFDS's warnings, which advise on TensorFlow and OpenCV."""
+    """Silences TFDS's warnings, which recommend TensorFlow and OpenCV."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -76,21 +77,21 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _is_prepared(builder: Any) -> bool:
+def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
     return (Path(builder.data_dir) / "dataset_info.json").is_file()
 
 
-def _readable(builder: Any) -> Any:
+def _readable(builder: tfds.core.DatasetBuilder) -> tfds.core.DatasetBuilder:
     formats = {form.value for form in builder.info.available_file_formats()}
     if FILE_FORMAT not in formats:
         raise DataError(
-            f"{builder.data_dir} holds {builder.name} as {', '.join(sorted(formats))}, and only "
-            f"{FILE_FORMAT} can be read at random without TensorFlow: pass another data_dir."
+            f"{builder.data_dir} has {builder.name} only as {', '.join(sorted(formats))}; random "
+            f"access without TensorFlow needs {FILE_FORMAT}: pass another data_dir."
         )
     return builder
 
 
-def _prepare(builder: Any, originals: Path | None) -> None:
+def _prepare(builder: tfds.core.DatasetBuilder, originals: Path | None) -> None:
     config = tfds.download.DownloadConfig(
         manual_dir=originals,
         try_download_gcs=False,
@@ -99,7 +100,7 @@ def _prepare(builder: Any, originals: Path | None) -> None:
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
-        # TFDS announces itself on stdout, which belongs to the caller.
+        # TFDS prints to stdout, which belongs to the caller.
         with quiet(), contextlib.redirect_stdout(sys.stderr):
             builder.download_and_prepare(download_config=config, file_format=FILE_FORMAT)
     except DataError:
@@ -110,7 +111,7 @@ def _prepare(builder: Any, originals: Path | None) -> None:
         raise DataError(f"Preparing {builder.name} failed: {one_line(error)}") from error
 
 
-def _check_originals(builder: Any, originals: Path | None) -> None:
+def _check_originals(builder: tfds.core.DatasetBuilder, originals: Path | None) -> None:
     if originals is not None and not originals.is_dir():
         raise DataError(f"manual_dir must be a folder with the original files, got {originals}.")
     wanted = urls(builder)
@@ -121,17 +122,17 @@ def _check_originals(builder: Any, originals: Path | None) -> None:
             _check_file(originals / name, builder.url_infos[wanted[name]], wanted[name])
         if missing and builder.name in BUILDERS:
             raise DataError(
-                f"manual_dir {originals} lacks {', '.join(missing)}: get them from "
-                f"{_sources(wanted, missing)}, or leave out manual_dir to download."
+                f"manual_dir {originals} lacks {', '.join(missing)}: download them from "
+                f"{_sources(wanted, missing)}, or omit manual_dir."
             )
     if missing and not _reachable(wanted[missing[0]]):
         raise DataError(
-            f"No connection to download {builder.name}. Without one, put {_files(missing)} "
-            f"(from {_sources(wanted, missing)}) into a folder and pass it as manual_dir."
+            f"No connection to download {builder.name}: put {_files(missing)} (from "
+            f"{_sources(wanted, missing)}) into a folder and pass it as manual_dir."
         )
 
 
-def _check_file(path: Path, expected: Any, url: str) -> None:
+def _check_file(path: Path, expected: tfds.core.download.checksums.UrlInfo, url: str) -> None:
     size = path.stat().st_size
     if size == expected.size:
         with path.open("rb") as file:
@@ -141,12 +142,15 @@ def _check_file(path: Path, expected: Any, url: str) -> None:
         reason = f"SHA-256 is {found}, expected {expected.checksum}"
     else:
         reason = f"size is {size} bytes, expected {int(expected.size)}"
-    raise DataError(f"{path} is damaged or another file: its {reason}. Get it again from {url}.")
+    raise DataError(
+        f"{path} is damaged or a different file: its {reason}. Download it again from {url}."
+    )
 
 
 def _reachable(url: str) -> bool:
-    """Whether the host answers at all. In a thread, as name resolution knows no time limit."""
-    import requests
+    """Returns whether the host answers; in a thread, since name resolution has no time limit."""
+    with optional_import("Downloading a data set"):
+        import requests
 
     answers: list[int] = []
 
@@ -172,6 +176,6 @@ def _sources(wanted: dict[str, str], names: list[str]) -> str:
 def _needs_package(name: str, error: ImportError) -> DataError:
     package = (error.name or "tensorflow").partition(".")[0]
     return DataError(
-        f"Preparing {name!r} needs the package {package}, which is not installed: pip install "
-        f"{package} and prepare it once; from then on it is read without."
+        f"Preparing {name!r} needs the package {package}, which is not installed: run pip install "
+        f"{package}. Only preparation needs it."
     )

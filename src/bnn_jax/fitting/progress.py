@@ -2,21 +2,28 @@
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Progress:
-    """Shows the steps of an epoch, and then its numbers. Writes to stderr."""
+    """Shows the steps of an epoch, and then its numbers. Writes to stderr.
+
+    The bar needs tqdm; without it, only the line per epoch is shown.
+    """
 
     def __init__(self, *, epochs: int, steps: int, name: str) -> None:
         self.epochs, self.steps, self.name = epochs, steps, name
-        self.visible = sys.stderr.isatty()
-        self.bar: Any = None
+        self.visible = sys.stderr.isatty() and find_spec("tqdm") is not None
+        self.bar: tqdm | None = None
 
     def start(self, epoch: int, step: int) -> None:
         if self.visible:
+            from tqdm import tqdm
+
             self.bar = tqdm(
                 total=self.steps,
                 initial=step,
