@@ -1,10 +1,9 @@
-"""bnn_jax's side of benchmark_peers.py: compile one case, then run it as often as stdin says.
+"""The child process of benchmark_peers.py: compiles one case of bnn_jax and runs it on request.
 
     python child.py W1 train --kl-every 10
 
-The first line on stdout is a JSON object with the versions; it appears when the case is compiled.
-Each number on stdin is answered with the seconds that so many runs in a row take. The end of stdin
-ends the process.
+The first line on stdout is a JSON object with the versions, written when the case is compiled. For
+each number n on stdin, it writes the seconds that n consecutive runs take. It ends with stdin.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import json
 import sys
 import time
 from importlib.metadata import version
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +22,7 @@ KINDS = ("train", "predict", "predict in pairs")
 
 
 def build(workload: str, kind: str, kl_every: int) -> cases.Case:
-    """The case: a training step with sampled weights, as the peers have it, or a prediction."""
+    """Returns a training step with sampled weights, as for the peers, or a prediction."""
     chosen = WORKLOADS[workload].in_fast_form()
     if kind == "train":
         return cases.train_step(chosen, "reparam", dtype=jnp.float32, kl_every=kl_every)
@@ -33,7 +31,7 @@ def build(workload: str, kind: str, kl_every: int) -> cases.Case:
 
 
 def main() -> None:
-    """Serve one case until stdin ends."""
+    """Runs one case until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("kind", choices=KINDS)
@@ -44,14 +42,14 @@ def main() -> None:
     print(json.dumps({name: version(name) for name in ("bnn-jax", "jax", "jaxlib")}), flush=True)
     for line in sys.stdin:
         runs = int(line)
-        result: Any = None
+        result: object = None
         started = time.perf_counter()
         for _ in range(runs):
             result = case.call()
         result = jax.block_until_ready(result)
         seconds = time.perf_counter() - started
-        # Of a step it is the data loss, which knows all updates before it.
-        if not jnp.isfinite(result).all():
+        # The result of a step is the data loss, which depends on all earlier updates.
+        if not jnp.isfinite(jnp.asarray(result)).all():
             raise FloatingPointError(f"{args.workload}, {args.kind}: the result is not finite.")
         print(repr(seconds), flush=True)
 
