@@ -61,7 +61,7 @@ BROKEN_OVERRIDES = [
     ("estimator=flipot", "estimator", "did you mean 'flipout'"),
     ("estimator={'fc*': flip}", "estimator", "one of reparam, local_reparam, flipout"),
     ("estimator={'*': reparam, 'fc*': flipout}", "estimator", "move '*' to the end"),
-    ("estimator=local_reparam", "estimator", "use flipout there"),
+    ("estimator={'*': local_reparam}", "estimator", "use flipout there"),
     ("objective.dnn_factor=1", "objective.dnn_factor", "remove one of the two"),
     ("objective.num_data=null", "objective.dnn_factor", "set objective.num_data to train"),
     ("objective.num_data=test", "objective.num_data", "train, or a whole number >= 1, or null"),

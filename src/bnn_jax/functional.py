@@ -1,4 +1,4 @@
-"""Bayesian layers as pure functions (key, params, x) -> y.
+"""Bayesian layers as pure functions (key, params, x) -> y, where key may be a `noise.Draw`.
 
 params is a dict {"kernel": ..., "bias": ...}; each may be a `Gaussian`, or a plain array, which is
 then not random; the bias may be missing. Layouts are Flax's: x (batch, ..., channels), dense kernel
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from bnn_jax.interpreter import random_array
 from bnn_jax.interpreter.estimators import check_estimator
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 
 Params = Mapping[str, Any]
 Padding = str | int | Sequence[tuple[int, int]]
@@ -30,20 +30,18 @@ PADDINGS = ("SAME", "VALID")
 
 
 def dense(
-    key: PRNGKey,
+    key: PRNGKey | Draw,
     params: Params,
     x: Float[Array, "batch *positions channels_in"],
     *,
     estimator: str,
     approximate: bool = False,
-    antithetic: bool = False,
 ) -> Float[Array, "batch *positions channels_out"]:
     """X @ kernel + bias.
 
     Args:
         estimator: reparam, local_reparam (exact for x of rank 2 only) or flipout.
         approximate: allow local_reparam for x of higher rank.
-        antithetic: the twin with negated noise.
 
     Raises:
         ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
@@ -53,17 +51,16 @@ def dense(
     def forward(p: Params, data: Any) -> Any:
         return _plus_bias(p, data @ p["kernel"].astype(data.dtype))
 
-    return _random(forward, key, params, x, estimator, approximate, antithetic)
+    return _random(forward, key, params, x, estimator, approximate)
 
 
 def dense_transpose(
-    key: PRNGKey,
+    key: PRNGKey | Draw,
     params: Params,
     x: Float[Array, "batch *positions channels_out"],
     *,
     estimator: str,
     approximate: bool = False,
-    antithetic: bool = False,
 ) -> Float[Array, "batch *positions channels_in"]:
     """X @ kernel.T + bias: the transpose of `dense`, with its kernel (in, out)."""
     _check_kernel(params, x, ndim=2, channels=lambda kernel: kernel.shape[1])
@@ -71,11 +68,11 @@ def dense_transpose(
     def forward(p: Params, data: Any) -> Any:
         return _plus_bias(p, data @ p["kernel"].astype(data.dtype).T)
 
-    return _random(forward, key, params, x, estimator, approximate, antithetic)
+    return _random(forward, key, params, x, estimator, approximate)
 
 
 def conv(
-    key: PRNGKey,
+    key: PRNGKey | Draw,
     params: Params,
     x: Float[Array, "batch *spatial channels_in"],
     *,
@@ -85,7 +82,6 @@ def conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     approximate: bool = False,
-    antithetic: bool = False,
 ) -> Float[Array, "batch *spatial_out channels_out"]:
     """Convolution in one to three dimensions, with the kernel (*spatial, in / groups, out).
 
@@ -119,11 +115,11 @@ def conv(
         )
         return _plus_bias(p, y)
 
-    return _random(forward, key, params, x, estimator, approximate, antithetic)
+    return _random(forward, key, params, x, estimator, approximate)
 
 
 def conv_transpose(
-    key: PRNGKey,
+    key: PRNGKey | Draw,
     params: Params,
     x: Float[Array, "batch *spatial channels_in"],
     *,
@@ -133,7 +129,6 @@ def conv_transpose(
     dilation: int | Sequence[int] = 1,
     transpose_kernel: bool = False,
     approximate: bool = False,
-    antithetic: bool = False,
 ) -> Float[Array, "batch *spatial_out channels_out"]:
     """Transposed convolution; the arguments are those of `jax.lax.conv_transpose`.
 
@@ -158,7 +153,7 @@ def conv_transpose(
         )
         return _plus_bias(p, y)
 
-    return _random(forward, key, params, x, estimator, approximate, antithetic)
+    return _random(forward, key, params, x, estimator, approximate)
 
 
 dense_reparam = partial(dense, estimator="reparam")
@@ -174,12 +169,11 @@ conv_transpose_flipout = partial(conv_transpose, estimator="flipout")
 
 def _random(
     forward: Any,
-    key: PRNGKey,
+    key: PRNGKey | Draw,
     params: Params,
     x: Any,
     estimator: str,
     approximate: bool,
-    antithetic: bool,
 ) -> Any:
     check_estimator(estimator)
     return random_array.apply(
@@ -188,8 +182,8 @@ def _random(
         dict(params),
         x,
         estimator=estimator,
-        shared="approximate" if approximate else "error",
-        antithetic=antithetic,
+        strict=True,
+        approximate=approximate,
     )
 
 

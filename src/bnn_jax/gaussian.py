@@ -16,12 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, DTypeLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
 
 from bnn_jax import noise
 from bnn_jax._compiler import recompute_softplus
 from bnn_jax._compiler import softplus as softplus
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 
 STD_FLOOR = 1e-6
 
@@ -173,19 +173,15 @@ def deviations(key: PRNGKey, posterior: PyTree) -> PyTree:
     )
 
 
-def sample(
-    key: PRNGKey, posterior: PyTree, *, antithetic: bool | Bool[Array, ""] = False
-) -> PyTree:
-    """Returns a draw of all weights, mean + std * epsilon; antithetic: mean - std * epsilon."""
-
-    def shift(leaf: PyTree, spread: Array | None) -> PyTree:
-        if not is_gaussian(leaf):
-            return leaf
-        if isinstance(antithetic, bool):
-            return leaf.mean - spread if antithetic else leaf.mean + spread
-        return jnp.where(antithetic, leaf.mean - spread, leaf.mean + spread)
-
-    return jax.tree.map(shift, posterior, deviations(key, posterior), is_leaf=is_gaussian)
+def sample(key: PRNGKey | Draw, posterior: PyTree) -> PyTree:
+    """Returns one draw of all weights, mean + sign * std * epsilon; the sign of a key is +1."""
+    draw = Draw.of(key)
+    return jax.tree.map(
+        lambda leaf, spread: draw.shift(leaf.mean, spread) if is_gaussian(leaf) else leaf,
+        posterior,
+        deviations(draw.key, posterior),
+        is_leaf=is_gaussian,
+    )
 
 
 def mean(posterior: PyTree) -> PyTree:

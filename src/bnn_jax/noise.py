@@ -24,10 +24,12 @@ Sources: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1
 """
 
 import contextlib
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +41,57 @@ from bnn_jax._compiler import materialise
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 Words = UInt32[Array, "..."]
 KeyWords = UInt32[Array, "2"] | tuple[Array, Array]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("key", "sign"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """The noise of one weight sample: mean + sign * deviation, the deviation drawn from the key.
+
+    Draw(key, 1) and Draw(key, -1) are an antithetic pair: each is distributed as the posterior, and
+    the mean of the two is the posterior mean. Where a function takes a key, Draw(key) is the same.
+
+    Attributes:
+        key: a key of `jax.random`.
+        sign: +1 or -1; or a scalar array of them, then chosen when the program runs.
+    """
+
+    key: Any
+    sign: Any = 1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sign, int) and self.sign not in (1, -1):
+            raise ValueError(f"The sign of a draw must be +1 or -1, got {self.sign}.")
+
+    @classmethod
+    def of(cls, key: "PRNGKey | Draw") -> "Draw":
+        """A draw itself, or the draw of a key, with sign +1."""
+        return key if isinstance(key, Draw) else cls(key)
+
+    @property
+    def opposite(self) -> "Draw":
+        """The other draw of the antithetic pair."""
+        return Draw(jax.random.clone(self.key), -self.sign)
+
+    def shift(self, mean: Array, deviation: Array) -> Array:
+        """The mean + sign * deviation."""
+        if isinstance(self.sign, int):
+            return mean + deviation if self.sign > 0 else mean - deviation
+        return jnp.where(self.sign < 0, mean - deviation, mean + deviation)
+
+
+def unpaired(draw: "PRNGKey | Draw", what: str) -> PRNGKey:
+    """The key of a draw, for noise that has no opposite, such as dropout masks.
+
+    Raises:
+        ValueError: the second draw of an antithetic pair.
+    """
+    draw = Draw.of(draw)
+    if not isinstance(draw.sign, int) or draw.sign != 1:
+        raise ValueError(f"{what} has no opposite noise: leave antithetic pairs out.")
+    key: PRNGKey = draw.key
+    return key
+
 
 _chosen = jax.make_user_context(None)
 _MOST = 2**32  # elements that a counter of 32 bits can tell apart

@@ -23,8 +23,8 @@ x, y = jax.random.normal(jax.random.key(2), (8, 6)), jnp.ones((8, 2))
 def network(params, x):
     return jnp.tanh(x @ params["kernel"]) @ params["head"]
 
-def forward(key, posterior, variables, x, *, antithetic):
-    out = random_array.apply(network, key, posterior, x, estimator=ESTIMATOR, antithetic=antithetic)
+def forward(draw, posterior, variables, x):
+    out = random_array.apply(network, draw, posterior, x, estimator=ESTIMATOR)
     return out, variables
 
 def loss(out, y):

@@ -30,13 +30,13 @@ def posterior() -> dict[str, Any]:
 
 
 def network(estimator: str) -> train.Forward:
-    def forward(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
+    def forward(k: Any, q: Any, variables: Any, x: Any) -> Any:
         # The keys of `gaussian.sample` for the whole tree, not one for each layer.
         def call(p: Any, inputs: Any) -> Any:
             hidden = jax.nn.tanh(inputs @ p["one"]["kernel"] + p["one"]["bias"][None])
             return hidden @ p["two"]["kernel"]
 
-        outputs = random_array.apply(call, k, q, x, estimator=estimator, antithetic=antithetic)
+        outputs = random_array.apply(call, k, q, x, estimator=estimator)
         count = None if variables is None else {"calls": variables["calls"] + 1}
         return outputs, count
 
@@ -50,7 +50,7 @@ def squared_error(outputs: Any, labels: Any) -> Any:
 @jax.jit
 def data_loss(q: Any, k: Any) -> Any:
     """Of one sample of the weights."""
-    return squared_error(network("reparam")(k, q, None, X, antithetic=False)[0], LABELS)
+    return squared_error(network("reparam")(k, q, None, X)[0], LABELS)
 
 
 def build(estimator: str = "reparam", optimizer: Any = None, **options: Any) -> Callable[..., Any]:
@@ -112,8 +112,8 @@ def test_linear_regression_arrives_at_the_closed_form(estimator: str, dtype: Any
         x, y = (jnp.asarray(a, dtype) for a in regression())
         mean, std, evidence = closed_form()
 
-        def forward(k: Any, q: Any, variables: Any, inputs: Any, *, antithetic: bool) -> Any:
-            layer = functional.dense(k, q, inputs, estimator=estimator, antithetic=antithetic)
+        def forward(k: Any, q: Any, variables: Any, inputs: Any) -> Any:
+            layer = functional.dense(k, q, inputs, estimator=estimator)
             return layer, variables
 
         steps, samples = 50_000, 8
@@ -226,8 +226,8 @@ def test_num_data_is_a_pair_of_factors() -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_antithetic_pairs_have_opposite_noise(estimator: str) -> None:
     # Of a linear network and a linear loss nothing but the mean is left.
-    def forward(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
-        y = functional.dense(k, q, x, estimator=estimator, antithetic=antithetic)
+    def forward(k: Any, q: Any, variables: Any, x: Any) -> Any:
+        y = functional.dense(k, q, x, estimator=estimator)
         return y, variables
 
     q = {"kernel": random_posterior(1, 3, 2)}
@@ -304,7 +304,7 @@ def test_metrics_and_variables() -> None:
 
 
 def test_no_random_weights_at_all() -> None:
-    def forward(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
+    def forward(k: Any, q: Any, variables: Any, x: Any) -> Any:
         return x @ q["kernel"], variables
 
     step = train.build_step(forward, squared_error, optax.sgd(0.1), NormalPrior(), num_data=12)
@@ -404,9 +404,9 @@ def test_the_average_follows_the_posterior() -> None:
 def test_bfloat16_compute_keeps_a_float32_posterior() -> None:
     forward = network("flipout")
 
-    def narrow(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
+    def narrow(k: Any, q: Any, variables: Any, x: Any) -> Any:
         half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), q)
-        y, variables = forward(k, half, variables, x.astype(jnp.bfloat16), antithetic=antithetic)
+        y, variables = forward(k, half, variables, x.astype(jnp.bfloat16))
         return y.astype(jnp.float32), variables
 
     step = train.build_step(narrow, squared_error, adam(), NormalPrior(0.0, 1.0), num_data=12)
@@ -474,7 +474,7 @@ def test_counters_go_on_from_sample_to_sample(options: dict[str, Any], seen: lis
     """As the streams of dropout do; averages start from the same for each sample."""
     counts, averages = [], []
 
-    def forward(k: Any, q: Any, variables: Any, x: Any, *, antithetic: bool) -> Any:
+    def forward(k: Any, q: Any, variables: Any, x: Any) -> Any:
         counts.append(int(variables["count"]))
         averages.append(float(variables["average"]))
         new = {"count": variables["count"] + 1, "average": variables["average"] + len(counts)}

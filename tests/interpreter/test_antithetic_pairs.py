@@ -14,11 +14,12 @@ from bnn_jax import gaussian, to_bnn
 from bnn_jax.interpreter import antithetic_pairs
 from bnn_jax.models import MLP, LeNet5, banded_conv
 from bnn_jax.models.transformer import Transformer
+from bnn_jax.noise import Draw
 from core_helpers import data, key
 
 
 def one_by_one(fn: Any, posterior: Any, *args: Any) -> list[Any]:
-    return [fn(gaussian.sample(key(7), posterior, antithetic=a), *args) for a in (False, True)]
+    return [fn(gaussian.sample(Draw(key(7), sign), posterior), *args) for sign in (1, -1)]
 
 
 def as_pair(fn: Any, posterior: Any, *args: Any) -> tuple[Any, Any]:

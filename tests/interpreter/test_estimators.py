@@ -11,6 +11,7 @@ import pytest
 from bnn_jax import functional, gaussian, noise
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.interpreter import estimators
+from bnn_jax.noise import Draw
 from core_helpers import (
     ESTIMATORS,
     assert_covariance,
@@ -157,9 +158,9 @@ def test_flipout_with_all_signs_one_is_reparam(layer: str, monkeypatch: pytest.M
     params = {"kernel": random_posterior(1, *shape), "bias": random_posterior(2, 2)}
     x = data(0, 2, channels) if layer == "dense" else data(0, 2, 4, channels)
     apply = functional.conv if layer.startswith("conv") else functional.dense
-    for antithetic in (False, True):
-        one = apply(key(0), params, x, estimator="flipout", antithetic=antithetic)
-        other = apply(key(0), params, x, estimator="reparam", antithetic=antithetic)
+    for sign in (1, -1):
+        one = apply(Draw(key(0), sign), params, x, estimator="flipout")
+        other = apply(Draw(key(0), sign), params, x, estimator="reparam")
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -169,7 +170,7 @@ def test_antithetic_twins_have_the_mean_in_the_middle(
 ) -> None:
     x = data(0, 2, 3)
     one = functional.dense(key(0), params, x, estimator=estimator)
-    twin = functional.dense(key(0), params, x, estimator=estimator, antithetic=True)
+    twin = functional.dense(Draw(key(0), -1), params, x, estimator=estimator)
     mean = x @ params["kernel"].mean + params["bias"].mean[None]
     np.testing.assert_allclose(0.5 * (one + twin), mean, rtol=1e-5, atol=1e-6)
     assert float(jnp.max(jnp.abs(one - twin))) > 0.1

@@ -250,30 +250,46 @@ def test_local_reparam_over_positions_becomes_flipout_or_an_error() -> None:
     def fn(p: Any, x: Any) -> Any:
         return x @ p["w"]
 
-    for shared, rule in (("flipout", "flipout"), ("approximate", "local_reparam")):
+    for approximate, rule in ((False, "flipout"), (True, "local_reparam")):
         report: dict[str, list[str]] = {}
-        options: Any = {"estimator": "local_reparam", "shared": shared, "report": report}
+        options: Any = {"estimator": "local_reparam", "approximate": approximate, "report": report}
         random_array.apply(fn, key(0), P, SEQUENCE, **options)
         assert report["w"] == [rule]
     with pytest.raises(random_array.EstimatorError, match="not exact for 'w'"):
-        random_array.apply(fn, key(0), P, SEQUENCE, estimator="local_reparam", shared="error")
-    with pytest.raises(ValueError, match="got 'maybe'"):
-        random_array.apply(fn, key(0), P, SEQUENCE, estimator="flipout", shared="maybe")
+        random_array.apply(fn, key(0), P, SEQUENCE, estimator="local_reparam", strict=True)
+
+
+def tied(p: Any, x: Any) -> Any:
+    return (x @ p["w"]) @ p["w"].T
+
+
+def used_and_returned(p: Any, x: Any) -> Any:
+    return x @ p["w"], jnp.sin(p["w"])
 
 
 @pytest.mark.parametrize("estimator", ["local_reparam", "flipout"])
-def test_tied_weights_are_an_error_that_names_the_weight(estimator: str) -> None:
-    def tied(p: Any, x: Any) -> Any:
-        return (x @ p["w"]) @ p["w"].T
+@pytest.mark.parametrize("fn", [tied, used_and_returned])
+def test_tied_weights_are_drawn_once(fn: Callable[..., Any], estimator: str) -> None:
+    report: dict[str, list[str]] = {}
+    got = random_array.apply(fn, key(0), P, X, estimator=estimator, report=report)
+    assert report["w"] == ["reparam"]
+    assert_trees_close(got, fn(gaussian.sample(key(0), P), X))
 
-    with pytest.raises(random_array.EstimatorError, match="'w' is used more than once.*'reparam'"):
-        random_array.apply(tied, key(0), P, X, estimator=estimator)
-    with pytest.raises(random_array.EstimatorError, match="'w'"):
-        random_array.apply(
-            lambda p, x: (x @ p["w"], jnp.sin(p["w"])), key(0), P, X, estimator=estimator
-        )
-    got = random_array.apply(tied, key(0), P, X, estimator="reparam")
-    assert_trees_close(got, tied(gaussian.sample(key(0), P), X))
+
+NOT_EXACT: dict[str, tuple[Callable[..., Any], str]] = {
+    "tied": (tied, "'w' is used more than once.*{'w': 'reparam'"),
+    "used and returned": (used_and_returned, "'w' is used more than once"),
+    "in a loop": (stacked, "'v': it does not enter a linear map.*{'v': 'reparam'"),
+    "merged": (lambda p, x: x.reshape(1, 6)[:, :3] @ p["w"], "'w': it does not enter"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_EXACT)
+def test_a_named_estimator_that_cannot_be_used_is_an_error(name: str) -> None:
+    fn, message = NOT_EXACT[name]
+    x = data(7, 2, 4) if name == "in a loop" else X
+    with pytest.raises(random_array.EstimatorError, match=message):
+        random_array.apply(fn, key(0), P, x, estimator="flipout", strict=True)
 
 
 @pytest.mark.parametrize("estimator", ["local_reparam", "flipout"])

@@ -12,6 +12,7 @@ from scipy import stats
 
 from bnn_jax import gaussian, to_bnn
 from bnn_jax.likelihoods import Bernoulli, Categorical, Normal, Poisson, StudentT
+from bnn_jax.noise import Draw
 from bnn_jax.predictive import members
 from bnn_jax.predictive.posterior_predictive import Classification, Regression, predict
 from core_helpers import assert_mean, data, key, random_posterior
@@ -31,7 +32,7 @@ def outputs(seed: int, samples: int = S, antithetic: bool = False) -> np.ndarray
     each = []
     for s in range(samples):
         k = jax.random.fold_in(key(seed), s // 2 if antithetic else s)
-        weights = gaussian.sample(k, Q, antithetic=antithetic and s % 2 == 1)
+        weights = gaussian.sample(Draw(k, -1 if antithetic and s % 2 == 1 else 1), Q)
         each.append(network(weights, X))
     return np.asarray(each, np.float64)
 

@@ -228,5 +228,5 @@ def test_a_batch_may_have_several_inputs() -> None:
     model = to_bnn(lambda p, x, z: (x @ p) * z, jnp.ones((6, 2)), where="all")
     forward = model.forward()
     key, z = jax.random.key(0), jnp.full((12, 2), 3.0)
-    out, _ = forward(key, model.posterior, None, (X, z), antithetic=False)
+    out, _ = forward(key, model.posterior, None, (X, z))
     np.testing.assert_array_equal(out, model.apply(key, model.posterior, X, z))

@@ -77,9 +77,7 @@ def programs_of(name: str) -> Any:
         plain = plain_call(model, variables, params, inputs, case.call_kwargs())
         with scaled_noise(jnp.float32(0)):
             silent = [
-                forward_of(case, m)(
-                    jax.random.key(3), posterior, m.variables, inputs, antithetic=False
-                )
+                forward_of(case, m)(jax.random.key(3), posterior, m.variables, inputs)
                 for m in models
             ]
         return plain, silent

@@ -138,7 +138,8 @@ class Config(Section):
                     f"estimator['*'] matches every weight, so {patterns[-1]!r} after it is never "
                     "reached: move '*' to the end"
                 )
-        if not isinstance(self.model, LeNet5):
+        # A single name becomes flipout by itself where it is not exact.
+        if isinstance(self.estimator, str) or not isinstance(self.model, LeNet5):
             return
         for weight in LeNet5.CONVOLUTIONS:
             where = self.posterior.where

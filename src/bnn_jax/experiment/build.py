@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
-from bnn_jax import gaussian, likelihoods, objective, optimizers, priors, train
+from bnn_jax import gaussian, likelihoods, noise, objective, optimizers, priors, train
 from bnn_jax.config import sections
 from bnn_jax.config.data import Categorical
 from bnn_jax.config.schema import Config
@@ -24,7 +24,7 @@ from bnn_jax.experiment.folder import RunError
 from bnn_jax.fitting.loop import Step
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.models import MLP, LeNet5, banded_conv
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.transforms import BayesianModel, to_bnn
 
 
@@ -68,7 +68,12 @@ def build_model(config: Config, examples: Images | Points) -> BayesianModel:
                     f"{', '.join(estimators)}."
                 )
     posterior = initial_posterior(config, posterior_key, model.posterior)
-    return dataclasses.replace(model, posterior=posterior, estimators=estimators)
+    return dataclasses.replace(
+        model,
+        posterior=posterior,
+        estimators=estimators,
+        strict=isinstance(config.estimator, dict),
+    )
 
 
 def initial_posterior(config: Config, key: PRNGKey, posterior: PyTree) -> PyTree:
@@ -197,9 +202,8 @@ def deterministic_step(
 ) -> Step:
     """The same network with ordinary weights and the data loss alone."""
 
-    def forward(
-        key: Any, posterior: Any, variables: Any, inputs: Any, *, antithetic: bool
-    ) -> tuple[Any, Any]:
+    def forward(draw: Draw, posterior: Any, variables: Any, inputs: Any) -> tuple[Any, Any]:
+        noise.unpaired(draw, "A deterministic network")
         return model.network.call(posterior, variables, inputs), variables
 
     likelihood = build_likelihood(config)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PyTree
 from bnn_jax.gaussian import path_name
 from bnn_jax.networks import layer_calls
 from bnn_jax.networks.network import Network, as_network
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey, unpaired
 from bnn_jax.train import Forward
 
 Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type], bool]
@@ -104,8 +104,9 @@ class MCDropout:
         """
 
         def forward(
-            key: PRNGKey, posterior: PyTree, variables: PyTree, inputs: Any, *, antithetic: bool
+            draw: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: Any
         ) -> tuple[Any, PyTree]:
+            key = unpaired(draw, "A dropout mask")
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             out = self.apply(key, posterior, *arguments, variables=variables, **kwargs)
             return out, variables

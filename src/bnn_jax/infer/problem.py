@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, priors
 from bnn_jax.likelihoods import Likelihood
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import BayesianModel
@@ -97,7 +97,7 @@ class Problem:
             (nll, (new variables, metrics)).
         """
         inputs, targets = batch
-        outputs, variables = self.forward(key, params, variables, inputs, antithetic=False)
+        outputs, variables = self.forward(Draw(key), params, variables, inputs)
         metrics = self.metric_fn(outputs, targets) if self.metric_fn else {}
         return self.likelihood.nll(outputs, targets), (variables, metrics)
 

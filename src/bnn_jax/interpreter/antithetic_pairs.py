@@ -10,7 +10,7 @@ is the first layer of a network, for the data are the same for all samples; in a
 layers it is often the largest. From the first operation on that is not linear, the two are computed
 apart.
 
-As in `random_array`, the network is traced to a jaxpr, and its values are replaced.
+An interpretation, as `random_array` is: see `interpret`.
 """
 
 import dataclasses
@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.interpreter.equations import CALLS, VIEWS, bind, operation_of
+from bnn_jax.interpreter import jaxprs
+from bnn_jax.interpreter.interpret import Cell, Rules, interpret
+from bnn_jax.interpreter.jaxprs import VIEWS, Equation, bind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,62 +58,54 @@ def outputs(
         args: pytrees of arrays, the same for both.
     """
     args = jax.tree.map(jnp.asarray, args)
-    closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(gaussian.mean(posterior), *args)
+    jaxpr, consts, out_shape = jaxprs.trace(fn, gaussian.mean(posterior), *args)
     leaves = jax.tree.leaves(posterior, is_leaf=gaussian.is_gaussian)
     spread = iter(jax.tree.leaves(spreads))
     params = [Around(x.mean, next(spread)) if gaussian.is_gaussian(x) else x for x in leaves]
-    values = [*params, *jax.tree.leaves(args)]
-    out = _evaluate(closed.jaxpr, closed.consts, values)
+    cells = map(Cell, [*params, *jax.tree.leaves(args)])
+    out = interpret(jaxpr, consts, list(cells), _RULES)
     structure = jax.tree.structure(out_shape)
-    plus, minus = (jax.tree.unflatten(structure, [_both(x)[i] for x in out]) for i in (0, 1))
+    plus, minus = (jax.tree.unflatten(structure, [_both(c.value)[i] for c in out]) for i in (0, 1))
     return plus, minus
 
 
-def _evaluate(jaxpr: jex.Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """The outputs of a jaxpr for arguments of which some are pairs."""
-    env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, args, strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, jex.Literal) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        env.update(zip(eqn.outvars, _equation(eqn, [read(v) for v in eqn.invars]), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _is_pair(cell: Cell[Any]) -> bool:
+    return isinstance(cell.value, Around | Apart)
 
 
-def _equation(eqn: jex.JaxprEqn, values: Sequence[Any]) -> Sequence[Any]:
-    operation = operation_of(eqn)
-    pairs = [v for v in values if isinstance(v, Around | Apart)]
-    if not pairs:
-        return bind(eqn, values)
-    if operation in CALLS:
-        inner = eqn.params[CALLS[operation]]
-        return _evaluate(inner.jaxpr, inner.consts, values)
-    around = [v for v in pairs if isinstance(v, Around)]
-    if len(around) == len(pairs) == 1 and _is_linear(operation, eqn, values):
-        mean, spread = (bind(eqn, [_part(v, name) for v in values]) for name in ("mean", "spread"))
-        return [Around(*parts) for parts in zip(mean, spread, strict=True)]
-    if operation in (lax.add_p.name, lax.sub_p.name) and len(around) == len(pairs):
-        return [_sum(eqn, *values)]
-    plus, minus = (bind(eqn, [_both(v)[i] for v in values]) for i in (0, 1))
-    return [Apart(parts) for parts in zip(plus, minus, strict=True)]
+def _alike(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
+    """The outputs of an operation that meets no pair: the same for both."""
+    return [Cell(y) for y in bind(eqn, [cell.value for cell in cells])]
 
 
-def _is_linear(operation: str, eqn: jex.JaxprEqn, values: Sequence[Any]) -> bool:
-    """Whether the operation is linear in each of its arguments, or in the only one."""
-    if operation == lax.convert_element_type_p.name:
-        return bool(jnp.issubdtype(eqn.params["new_dtype"], jnp.floating))
-    return operation in _LINEAR or (operation in VIEWS and len(values) == 1)
+def _apart(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
+    """The outputs of any operation: computed for each of the two."""
+    plus, minus = (bind(eqn, [_both(cell.value)[i] for cell in cells]) for i in (0, 1))
+    return [Cell(Apart(parts)) for parts in zip(plus, minus, strict=True)]
 
 
-# Convolutions are linear too, but their results are so much larger than their kernels that adding
-# the two parts costs more than it saves (LeNet-5, 1,000 images, 32 samples: 443 ms, and 400 apart).
-_LINEAR = (lax.dot_general_p.name, lax.mul_p.name)
+def _linear(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]] | None:
+    """The outputs of an operation that is linear in each argument, of which one is a pair."""
+    if [type(cell.value) for cell in cells if _is_pair(cell)] != [Around]:
+        return None
+    mean, spread = (bind(eqn, [_part(c.value, name) for c in cells]) for name in ("mean", "spread"))
+    return [Cell(Around(*parts)) for parts in zip(mean, spread, strict=True)]
 
 
-def _sum(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Around:
-    """Of pairs, or of a pair and what is the same for both; or the difference."""
+def _view(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]] | None:
+    return _linear(eqn, cells) if len(cells) == 1 else None
+
+
+def _cast(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]] | None:
+    floating = jnp.issubdtype(eqn.params["new_dtype"], jnp.floating)
+    return _linear(eqn, cells) if floating else None
+
+
+def _sum(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]] | None:
+    """A sum or difference of pairs, or of a pair and what is the same for both."""
+    lhs, rhs = (cell.value for cell in cells)
+    if isinstance(lhs, Apart) or isinstance(rhs, Apart):
+        return None
     (mean,) = bind(eqn, [_part(lhs, "mean"), _part(rhs, "mean")])
     if isinstance(lhs, Around) and isinstance(rhs, Around):
         (spread,) = bind(eqn, [lhs.spread, rhs.spread])
@@ -121,7 +113,7 @@ def _sum(eqn: jex.JaxprEqn, lhs: Any, rhs: Any) -> Around:
         spread = jnp.broadcast_to(lhs.spread, mean.shape)
     else:
         (spread,) = bind(eqn, [jnp.zeros_like(lhs), rhs.spread])
-    return Around(mean, spread)
+    return [Cell(Around(mean, spread))]
 
 
 def _part(value: Any, name: str) -> Any:
@@ -130,3 +122,20 @@ def _part(value: Any, name: str) -> Any:
 
 def _both(value: Any) -> tuple[Any, Any]:
     return value.both if isinstance(value, Around | Apart) else (value, value)
+
+
+# Convolutions are linear too, but their results are so much larger than their kernels that adding
+# the two parts costs more than it saves (LeNet-5, 1,000 images, 32 samples: 443 ms, and 400 apart).
+_RULES: Rules[Any] = Rules(
+    default=_apart,
+    table=dict.fromkeys(VIEWS, _view)
+    | {
+        "convert_element_type": _cast,
+        "dot_general": _linear,
+        "mul": _linear,
+        "add": _sum,
+        "sub": _sum,
+    },
+    plain=_alike,
+    concerns=_is_pair,
+)

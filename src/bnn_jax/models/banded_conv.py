@@ -8,12 +8,11 @@ zero, and still the product is quicker.
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from bnn_jax.interpreter.equations import NHWC_CONVOLUTION
+from bnn_jax.interpreter.linear_maps import linear_map
 
 
 def banded_conv(
@@ -58,9 +57,10 @@ def banded_conv(
             feature_group_count=feature_group_count,
             precision=precision,
         )
-    return _banded(lhs, rhs, precision)
+    return _one_product(lhs, rhs, precision)
 
 
+@linear_map("nhwi,jkio->nabo")
 def _one_product(
     lhs: Float[Array, "batch height width in"],
     rhs: Float[Array, "kernel_height kernel_width in out"],
@@ -98,8 +98,3 @@ def _block(out_width: int, kernel_width: int) -> int:
     """The part of a row, of those that divide it evenly, that is nearest to the kernel's width."""
     parts = [n for n in range(1, out_width + 1) if out_width % n == 0]
     return min(parts, key=lambda n: abs(math.log(n / kernel_width)))
-
-
-# By this name estimators know it for a convolution, and do not look at how it is computed.
-_one_product.__name__ = NHWC_CONVOLUTION
-_banded = jax.jit(_one_product, static_argnums=2)

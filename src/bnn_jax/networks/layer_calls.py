@@ -9,17 +9,18 @@ for this, and of an NNX module a copy is called, in evaluation mode, whose layer
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import jax
-import jax.extend.core as jex
 from flax import linen, nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import PyTree
 
-from bnn_jax.interpreter.example_axis import WRAPPERS
+from bnn_jax.interpreter import jaxprs
+from bnn_jax.interpreter.interpret import Cell, Rules, interpret
+from bnn_jax.interpreter.jaxprs import Equation
 from bnn_jax.networks.network import Network
 
 Hook = Callable[[str, Any, Callable[[], Any], tuple[Any, ...]], Any]
@@ -82,9 +83,9 @@ def last_called(network: Network, paths: Collection[str], inputs: tuple[Any, ...
     def marked(params: PyTree) -> Any:
         return call(network, paths, mark, params, network.variables, inputs)
 
-    jaxpr = jax.make_jaxpr(marked)(network.params).jaxpr
-    outputs = _last_marks(jaxpr, [frozenset()] * len(jaxpr.invars))
-    last = frozenset().union(*outputs)
+    jaxpr, consts, _ = jaxprs.trace(marked, network.params)
+    outputs = interpret(jaxpr, consts, [Cell[Marks](frozenset())] * len(jaxpr.invars), _MARKS)
+    last = frozenset[str]().union(*(c.value for c in outputs))
     return [path for path in order if path in last]
 
 
@@ -124,22 +125,16 @@ def _hooked(kind: type) -> type:
     return type(kind)(kind.__name__, (kind,), {"__call__": hooked_call})
 
 
-def _last_marks(jaxpr: jex.Jaxpr, inputs: list[Marks]) -> list[Marks]:
-    """For each output the marks that it depends on through no other mark."""
-    env: dict[Any, Marks] = dict(zip(jaxpr.invars, inputs, strict=True))
+def _union(eqn: Equation, cells: Sequence[Cell[Marks]]) -> list[Cell[Marks]]:
+    """The marks that the outputs depend on through no other mark."""
+    name = str(eqn.params.get("name", ""))
+    if eqn.primitive.name == "name" and name.startswith(_MARK):
+        return [Cell(frozenset({name.removeprefix(_MARK)}))]
+    return [Cell(frozenset[str]().union(*(c.value for c in cells)))] * len(eqn.outvars)
 
-    def read(atom: Any) -> Marks:
-        return frozenset() if isinstance(atom, jex.Literal) else env.get(atom, frozenset())
 
-    for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
-        inner = eqn.params.get((WRAPPERS | {"scan": "jaxpr"}).get(eqn.primitive.name, ""))
-        name = str(eqn.params.get("name", ""))
-        if inner is not None:
-            outputs = _last_marks(getattr(inner, "jaxpr", inner), values)
-        elif eqn.primitive.name == "name" and name.startswith(_MARK):
-            outputs = [frozenset({name.removeprefix(_MARK)})]
-        else:
-            outputs = [frozenset().union(*values)] * len(eqn.outvars)
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+_MARKS: Rules[Marks] = Rules(
+    default=_union,
+    enters=jaxprs.WRAPPERS | {"scan": "jaxpr"},
+    constant=lambda _: Cell(frozenset()),
+)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, PyTree
 
 from bnn_jax import gaussian
 from bnn_jax.interpreter import antithetic_pairs
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 
 Index = Int[Array, ""]
 Indices = Int[Array, "batch"]
@@ -88,9 +88,10 @@ class Program:
         if self.antithetic:
             spreads = gaussian.deviations(group_key, weights)
             return antithetic_pairs.outputs(network, weights, spreads, inputs)
-        # Never antithetic, but XLA on CPU does not know: it would fuse a plain sum with the
+        # The sign is always +1, but XLA on CPU does not know: it would fuse a plain sum with the
         # products that follow, take the draws apart for it, and make their bits twice.
-        return (network(gaussian.sample(group_key, weights, antithetic=group < 0), inputs),)
+        draw = Draw(group_key, jnp.where(group < 0, -1, 1))
+        return (network(gaussian.sample(draw, weights), inputs),)
 
     def _kwargs(self, arrays: Mapping[int, Any]) -> dict[str, Any]:
         structure, fixed = self.options

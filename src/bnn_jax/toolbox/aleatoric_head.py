@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from bnn_jax import noise
 from bnn_jax.networks import layer_calls
 from bnn_jax.networks.network import Network
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.train import Forward
 
 Outputs = Float[Array, "batch outputs"]
@@ -71,10 +71,11 @@ class AleatoricModel:
         """
 
         def forward(
-            key: PRNGKey, posterior: PyTree, variables: PyTree, inputs: Any, *, antithetic: bool
+            draw: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: Any
         ) -> tuple[Any, PyTree]:
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             outputs, log_variance = self.apply(posterior, *arguments)
+            key = noise.unpaired(draw, "The noise of an aleatoric loss")
             draws = noise.normal(key, (num_draws, *outputs.shape), outputs.dtype)
             return (outputs, log_variance, draws), variables
 

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import objective, priors
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train.step_info import StepInfo
 
@@ -22,18 +22,12 @@ MetricFn = Callable[[PyTree, PyTree], Mapping[str, Array]]
 
 @runtime_checkable
 class Forward(Protocol):
-    """The network: (key, posterior, variables, inputs) -> (outputs, new variables)."""
+    """The network: (draw, posterior, variables, inputs) -> (outputs, new variables)."""
 
     def __call__(
-        self,
-        key: PRNGKey,
-        posterior: PyTree,
-        variables: PyTree,
-        inputs: PyTree,
-        *,
-        antithetic: bool,
+        self, draw: Draw, posterior: PyTree, variables: PyTree, inputs: PyTree, /
     ) -> tuple[PyTree, PyTree]:
-        """Draw the noise from key; with antithetic, negate it."""
+        """Draw the noise from draw.key; multiply that of the weights by draw.sign."""
         ...
 
 
@@ -60,12 +54,12 @@ class VariationalLoss:
     ) -> tuple[Float[Array, ""], tuple[StepInfo[Array], PyTree]]:
         """Returns the loss, and with it the step's info and the network's new variables."""
         inputs, labels = batch
-        keys = self.sample_keys(key)
-        outputs, variables = self.outputs(keys, posterior, variables, inputs)
+        draws = self.draws(key)
+        outputs, variables = self.outputs(draws, posterior, variables, inputs)
         losses = [self.loss_fn(each, labels) for each in outputs]
         nll = _sum(losses) / self.num_samples
         # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
-        layers = self.kl_by_layer(posterior, keys[0])
+        layers = self.kl_by_layer(posterior, draws[0].key)
         kl = _sum(layers.values())
         metrics = [self.metric_fn(each, labels) if self.metric_fn else {} for each in outputs]
         info = StepInfo(
@@ -82,26 +76,25 @@ class VariationalLoss:
         return info.loss, (info, variables)
 
     def outputs(
-        self, keys: list[PRNGKey], posterior: PyTree, variables: PyTree, inputs: PyTree
+        self, draws: list[Draw], posterior: PyTree, variables: PyTree, inputs: PyTree
     ) -> tuple[list[PyTree], PyTree]:
         """Returns the network's outputs for each Monte Carlo sample, and its new variables."""
         outputs, after = [], []
         now = variables
-        for i, key in enumerate(keys):
-            negated = self.antithetic and i % 2 == 1
-            each, new = self.forward(key, posterior, now, inputs, antithetic=negated)
+        for i, draw in enumerate(draws):
+            each, new = self.forward(draw, posterior, now, inputs)
             outputs.append(each)
             after.append(new)
-            if i + 1 < len(keys) and (negated or not self.antithetic):
+            if i + 1 < len(draws) and (draw.sign < 0 or not self.antithetic):
                 now = _with_counters_of(new, variables)
         return outputs, _with_counters_of(after[-1], _tree_mean(after))
 
-    def sample_keys(self, key: PRNGKey) -> list[PRNGKey]:
-        """Returns one key per sample; the two of an antithetic pair share theirs."""
+    def draws(self, key: PRNGKey) -> list[Draw]:
+        """Returns one draw per sample; the two of an antithetic pair share their key."""
         if not self.antithetic:
-            return list(jax.random.split(key, self.num_samples))
-        pairs = list(jax.random.split(key, self.num_samples // 2))
-        return [jax.random.clone(pair) for pair in pairs for _ in range(2)]
+            return [Draw(k) for k in jax.random.split(key, self.num_samples)]
+        pairs = [Draw(jax.random.clone(k)) for k in jax.random.split(key, self.num_samples // 2)]
+        return [draw for pair in pairs for draw in (pair, pair.opposite)]
 
     def kl_by_layer(self, posterior: PyTree, key: PRNGKey) -> dict[str, Array]:
         return priors.kl_by_layer(
@@ -121,7 +114,7 @@ class VariationalLoss:
         """Returns the info with the value of the KL if `valued`; XLA drops the value it had."""
         layers = lax.cond(
             valued,
-            lambda: self.kl_by_layer(posterior, self.sample_keys(key)[0]),
+            lambda: self.kl_by_layer(posterior, self.draws(key)[0].key),
             lambda: {name: jnp.full_like(x, jnp.nan) for name, x in info.kl_by_layer.items()},
         )
         kl = _sum(layers.values())

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from bnn_jax import gaussian, priors
 from bnn_jax.interpreter import random_array
 from bnn_jax.networks.network import Network, nnx_view
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import batch_statistics
@@ -27,7 +27,8 @@ class BayesianModel:
         prior: one prior for all, or a tree with one at each random leaf.
         variables: the network's other state, such as batch statistics.
         estimators: {path of a random weight: reparam, local_reparam or flipout}.
-        shared: what local_reparam becomes where positions share a weight; see `random_array.apply`.
+        strict: an estimator that cannot be used for its weight is an error, see `to_bnn`.
+        approximate: use local_reparam where positions share weights, without their covariance.
         network: the network as a function of its params.
     """
 
@@ -35,27 +36,26 @@ class BayesianModel:
     prior: Prior | PyTree
     variables: PyTree
     estimators: Mapping[str, str]
-    shared: str
+    strict: bool
+    approximate: bool
     network: Network
 
     def apply(
         self,
-        key: PRNGKey,
+        key: PRNGKey | Draw,
         posterior: PyTree,
         *inputs: Any,
         variables: PyTree = None,
-        antithetic: bool = False,
         report: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> Any:
         """The network's output with weights drawn from the posterior.
 
         Args:
-            key: gives the noise of the weights.
+            key: gives the noise of the weights: a key, or a draw of an antithetic pair.
             posterior: as `.posterior`, trained or not.
             inputs, kwargs: the network's own, `train`, `rngs`, `mutable` and `method` included.
             variables: the network's other state, if not that of `.variables`.
-            antithetic: the twin with negated noise.
             report: filled with {path: [rule that was applied]}.
 
         Returns:
@@ -76,8 +76,8 @@ class BayesianModel:
             posterior,
             arrays,
             estimator=lambda path: self.estimators[path],
-            shared=self.shared,
-            antithetic=antithetic,
+            strict=self.strict,
+            approximate=self.approximate,
             report=report,
         )
 
@@ -96,7 +96,7 @@ class BayesianModel:
         """Params for the unmodified network: the posterior mean."""
         return gaussian.mean(posterior)
 
-    def sample(self, key: PRNGKey, posterior: PyTree) -> PyTree:
+    def sample(self, key: PRNGKey | Draw, posterior: PyTree) -> PyTree:
         """Params for the unmodified network: one draw."""
         return gaussian.sample(key, posterior)
 
@@ -204,14 +204,15 @@ class BayesianModel:
             kwargs = {"mutable": True, **kwargs}
 
         def forward(
-            key: PRNGKey, posterior: PyTree, variables: PyTree, inputs: Any, *, antithetic: bool
+            key: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: Any
         ) -> tuple[Any, PyTree]:
-            rngs = {name: jax.random.fold_in(key, 1_000_000 + i) for i, name in enumerate(streams)}
+            draw = Draw.of(key)
+            rngs = {
+                name: jax.random.fold_in(draw.key, 1_000_000 + i) for i, name in enumerate(streams)
+            }
             options = {**kwargs, "rngs": rngs} if rngs else kwargs
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-            out = self.apply(
-                key, posterior, *arguments, variables=variables, antithetic=antithetic, **options
-            )
+            out = self.apply(draw, posterior, *arguments, variables=variables, **options)
             return out if has_state else (out, variables)
 
         return forward

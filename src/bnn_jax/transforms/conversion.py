@@ -49,10 +49,12 @@ def to_bnn(
         model: a linen module, an NNX module, or a function apply(params, *inputs).
         variables: linen: the variables with "params"; function: the params; NNX: nothing.
         where: which weights become random; see `transforms.selection`.
-        estimator: one of reparam, local_reparam, flipout for all, or {path pattern: name}, of which
-            the first that matches counts. A single "local_reparam" means: wherever it is exact, and
-            flipout where an example meets a weight at several positions. Named for such a weight by
-            a pattern it is an error, unless approximate=True.
+        estimator: one of reparam, local_reparam, flipout (or a registered one) for all weights, or
+            {path pattern: name}, of which the first that matches counts; weights that none matches
+            get reparam. A single name means: wherever it can be used. A weight that is used twice,
+            in a loop, or on data whose examples are not on axis 0 is drawn once, by reparam;
+            local_reparam becomes flipout where an example meets a weight at several positions; and
+            the report says so. Named by a pattern for such a weight it is an EstimatorError.
         prior: a prior for all random weights, or a tree with one at each; by default N(0, 0.1).
             `priors.centred_on(params, std)` centres it on the given weights.
         initial_std: the posterior starts at the given weights with this std, 1e-6 at least.
@@ -94,11 +96,8 @@ def to_bnn(
         prior=NormalPrior() if prior is None else _fit_prior(prior, posterior),
         variables=network.variables,
         estimators=_estimators(estimator, list(gaussian.random_leaves(posterior))),
-        shared="approximate"
-        if approximate
-        else "flipout"
-        if isinstance(estimator, str)
-        else "error",
+        strict=not isinstance(estimator, str),
+        approximate=approximate,
         network=network,
     )
 
@@ -113,14 +112,7 @@ def _estimators(estimator: str | Mapping[str, str], paths: list[str]) -> dict[st
                 f"The estimator pattern {glob!r} matches no random weight; they are: "
                 f"{', '.join(paths)}."
             )
-    chosen = {path: match(estimator, path) for path in paths}
-    without = [path for path, name in chosen.items() if name is None]
-    if without:
-        raise ValueError(
-            f"No estimator pattern matches the random weights {', '.join(without)}: end the "
-            "mapping with '*': 'reparam'."
-        )
-    return {path: name for path, name in chosen.items() if name is not None}
+    return {path: match(estimator, path) or "reparam" for path in paths}
 
 
 def _fit_prior(prior: Prior | PyTree, posterior: PyTree) -> Prior | PyTree:

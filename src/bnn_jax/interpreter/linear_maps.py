@@ -1,0 +1,234 @@
+"""Maps y = map(x, W) that are linear in the data x and in the weight W.
+
+Products, convolutions and einsums are known. `linear_map` registers any other function as one:
+interpretations take it as a whole and do not look at how it is computed.
+
+    @linear_map("ni,io->no")
+    def product(x, w):
+        return jnp.dot(x, w)
+
+Estimators need to know of a map which axes of x and y go with examples and with axes of W; the
+subscripts say so, see `linear_map`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from bnn_jax.interpreter.jaxprs import Equation, bind, shape_of
+
+LINEAR_MAP = "linear_map"
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """One use y = map(x, W) of a weight, with the examples on axis 0 of x.
+
+    Attributes:
+        map: the map as a function of x and W, for any number of examples.
+        in_signs: shape that broadcasts to x: full on the axes of examples and of W's inputs.
+        out_signs: shape that broadcasts to y: full on the axes of examples and of W's outputs.
+        out_axis: the axis of the examples in y.
+        positions: whether an example meets the weight at several positions (of space or time).
+    """
+
+    map: Callable[[Array, Array], Array]
+    in_signs: tuple[int, ...]
+    out_signs: tuple[int, ...]
+    out_axis: int
+    positions: bool
+
+    def each(self, x: Array, weights: Array) -> Array:
+        """y_i = map(x_i, W_i), with one weight an example on axis 0 of `weights`."""
+        y = jax.vmap(lambda x_i, w_i: self.map(x_i[None], w_i))(x, weights)
+        return jax.numpy.moveaxis(jax.numpy.squeeze(y, 1 + self.out_axis), 0, self.out_axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Registered:
+    """A linear map with its settings, and the letters of the axes of x, W and y."""
+
+    fn: Callable[[Array, Array], Array]
+    x: str
+    w: str
+    y: str
+
+    def fits(self, eqn: Equation) -> bool:
+        """Whether a call by this name is the map itself: not its derivative, or mapped by vmap."""
+        if len(eqn.invars) != 2 or len(eqn.outvars) != 1:
+            return False
+        x, w, y = (shape_of(v) for v in (*eqn.invars, *eqn.outvars))
+        sizes: dict[str, int] = {}
+        for letters, shape in ((self.x, x), (self.w, w), (self.y, y)):
+            if len(letters) != len(shape):
+                return False
+            if any(
+                sizes.setdefault(letter, n) != n for letter, n in zip(letters, shape, strict=True)
+            ):
+                return False
+        return _out_shape(self, *(_struct(v.aval) for v in eqn.invars)) == y
+
+
+_MAPS: dict[str, _Registered] = {}
+
+
+def linear_map(subscripts: str) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+    """A decorator: registers fn(x, w, *settings) as a map that is linear in x and in w.
+
+    Args:
+        subscripts: a letter for each axis, as in einsum: "nhwi,jkio->nabo" for a convolution of
+            images with a kernel. The first letter is that of the examples, on axis 0 of x and
+            anywhere in y. A letter in x and w is an input of the weight, one in w and y an output;
+            one of y that w lacks is a position, where the same weight is met again.
+
+    Returns:
+        The function, jitted. Settings are static: hashable, and not arrays.
+
+    Raises:
+        ValueError: subscripts of another form.
+    """
+    inputs, _, y = subscripts.replace(" ", "").partition("->")
+    x, _, w = inputs.partition(",")
+    if not (x and w and y and x[0] in y and x[0] not in w and "," not in w):
+        raise ValueError(
+            "The subscripts of a linear map are x,w->y with one letter an axis and the examples "
+            f"on the first of x and in y, such as 'ni,io->no'; got {subscripts!r}."
+        )
+
+    def register(fn: Callable[..., Array]) -> Callable[..., Array]:
+        @functools.cache
+        def compiled(settings: tuple[Hashable, ...]) -> Callable[[Array, Array], Array]:
+            def whole(x: Array, w: Array) -> Array:
+                return fn(x, w, *settings)
+
+            name = f"{LINEAR_MAP}_{fn.__module__}.{fn.__qualname__}{settings or ''}"
+            same = sum(known == name or known.startswith(f"{name} ") for known in _MAPS)
+            whole.__name__ = f"{name} {same + 1}" if same else name
+            jitted: Callable[[Array, Array], Array] = jax.jit(whole)
+            _MAPS[whole.__name__] = _Registered(whole, *letters)
+            return jitted
+
+        letters = (x, w, y)
+
+        @functools.wraps(fn)
+        def call(x: Array, w: Array, *settings: Hashable) -> Array:
+            return compiled(settings)(x, w)
+
+        return call
+
+    return register
+
+
+def operation_of(eqn: Equation) -> str:
+    """The primitive's name, or `LINEAR_MAP` where a registered map is called."""
+    name = str(eqn.primitive.name)
+    registered = _registered(eqn)
+    return LINEAR_MAP if registered is not None and registered.fits(eqn) else name
+
+
+def use_of(eqn: Equation, weight: int) -> Use | None:
+    """The equation as a linear map of data with examples on axis 0, if it is one.
+
+    Args:
+        weight: the number of the argument that is the weight; the other one is the data.
+    """
+    operation = operation_of(eqn)
+    if operation == LINEAR_MAP:
+        return _linear_map(eqn) if weight == 1 else None
+    if operation == "dot_general":
+        return _dot_general(eqn, weight)
+    if operation == "conv_general_dilated" and weight == 1:
+        return _conv_general_dilated(eqn)
+    return None
+
+
+def _registered(eqn: Equation) -> _Registered | None:
+    return _MAPS.get(eqn.params["name"]) if eqn.primitive.name == "jit" else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _out_shape(registered: _Registered, *inputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
+    try:
+        return tuple(jax.eval_shape(registered.fn, *inputs).shape)
+    except (TypeError, ValueError):
+        return None
+
+
+def _struct(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+
+
+def _linear_map(eqn: Equation) -> Use:
+    registered = _registered(eqn)
+    assert registered is not None
+    example = registered.x[0]
+    x_shape, w_shape, y_shape = (shape_of(v) for v in (*eqn.invars, *eqn.outvars))
+
+    def apply(x: Array, w: Array) -> Array:
+        same = (x.shape, w.shape) == (x_shape, w_shape)
+        return bind(eqn, [x, w])[0] if same else registered.fn(x, w)
+
+    return Use(
+        apply,
+        _full_on([example, *registered.w], registered.x, x_shape),
+        _full_on([example, *registered.w], registered.y, y_shape),
+        registered.y.index(example),
+        any(
+            n > 1 and letter not in (example, *registered.w)
+            for letter, n in zip(registered.y, y_shape, strict=True)
+        ),
+    )
+
+
+def _full_on(axes: Sequence[Any], names: Sequence[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with 1 on all axes but those of these names."""
+    return tuple(n if name in axes else 1 for name, n in zip(names, shape, strict=True))
+
+
+def _dot_general(eqn: Equation, weight: int) -> Use | None:
+    """Data times weight, in either order."""
+    contract, batch = eqn.params["dimension_numbers"]
+    x_shape, w_shape = (shape_of(eqn.invars[i]) for i in (1 - weight, weight))
+    x_contract, x_batch = contract[1 - weight], batch[1 - weight]
+    x_free = [a for a in range(len(x_shape)) if a not in (*x_contract, *x_batch)]
+    w_free = [a for a in range(len(w_shape)) if a not in (*contract[weight], *batch[weight])]
+    if not x_free or x_free[0] != 0:
+        return None  # The examples are contracted, or a batch axis of the product.
+    x_out = [n if a == 0 else 1 for a, n in enumerate(x_shape) if a in x_free]
+    w_out = [w_shape[a] for a in w_free]
+    free = [*w_out, *x_out] if weight == 0 else [*x_out, *w_out]
+
+    def apply(x: Array, w: Array) -> Array:
+        return bind(eqn, [w, x] if weight == 0 else [x, w])[0]
+
+    return Use(
+        apply,
+        _full_on([0, *x_contract, *x_batch], range(len(x_shape)), x_shape),
+        (*(x_shape[a] for a in x_batch), *free),
+        len(x_batch) + (len(w_out) if weight == 0 else 0),
+        len(x_free) > 1,
+    )
+
+
+def _conv_general_dilated(eqn: Equation) -> Use | None:
+    """A convolution of data with a random kernel."""
+    spec = eqn.params["dimension_numbers"]
+    if eqn.params["batch_group_count"] != 1 or spec.lhs_spec[0] != 0:
+        return None  # The examples are not what the convolution takes for a batch.
+    in_axes, out_axes = spec.lhs_spec[:2], spec.out_spec[:2]
+    x_shape, y_shape = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
+
+    def apply(x: Array, w: Array) -> Array:
+        return bind(eqn, [x, w])[0]
+
+    return Use(
+        apply,
+        _full_on(in_axes, range(len(x_shape)), x_shape),
+        _full_on(out_axes, range(len(y_shape)), y_shape),
+        out_axes[0],
+        any(n > 1 for a, n in enumerate(y_shape) if a not in out_axes),
+    )

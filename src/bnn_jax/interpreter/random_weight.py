@@ -1,0 +1,96 @@
+"""A Gaussian weight during one forward pass: its noise, its uses, and views of it."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cached_property
+
+from jaxtyping import Array
+
+from bnn_jax import gaussian
+from bnn_jax.gaussian import Gaussian
+from bnn_jax.noise import Draw
+
+
+@dataclasses.dataclass
+class Uses:
+    """How a forward pass uses a weight.
+
+    Attributes:
+        per_example: how often it enters a linear map of data with the examples on axis 0, or is
+            added to such data.
+        others: whether anything else uses it, which needs a sample of it.
+        positions: whether it meets an example at several positions in one of the linear maps.
+    """
+
+    per_example: int = 0
+    others: bool = False
+    positions: bool = False
+
+
+@dataclasses.dataclass
+class Weight:
+    """One Gaussian leaf during one forward pass: its noise, its estimator and its uses.
+
+    Attributes:
+        applied: the name of the rule of each use, for the report.
+    """
+
+    name: str
+    posterior: Gaussian
+    draw: Draw
+    estimator: str
+    uses: Uses = dataclasses.field(default_factory=Uses)
+    applied: list[str] = dataclasses.field(default_factory=list)
+
+    @cached_property
+    def std(self) -> Array:
+        return self.posterior.std
+
+    @cached_property
+    def drawn(self) -> Array:
+        """The weight itself: drawn at the first use, the same at every later one."""
+        self.applied.append("reparam")
+        return self.draw.shift(self.posterior.mean, self.deviation())
+
+    def deviation(self) -> Array:
+        """A draw's difference from the mean, std * eps."""
+        return gaussian.deviation(self.draw.key, self.posterior)
+
+
+def _itself(w: Array) -> Array:
+    return w
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomArray:
+    """A view (reshaped, transposed, cast) of a weight that has not been sampled yet.
+
+    Attributes:
+        weight: the weight.
+        shape: that of the view.
+        view: the view of an array of the weight's shape.
+        copies: the axes along which the view repeats the weight's values.
+    """
+
+    weight: Weight
+    shape: tuple[int, ...]
+    view: Callable[[Array], Array] = _itself
+    copies: tuple[int, ...] = ()
+
+    @property
+    def draw(self) -> Draw:
+        return self.weight.draw
+
+    @property
+    def mean(self) -> Array:
+        return self.view(self.weight.posterior.mean)
+
+    @property
+    def std(self) -> Array:
+        return self.view(self.weight.std)
+
+    def deviation(self) -> Array:
+        return self.view(self.weight.deviation())
+
+    def sample(self) -> Array:
+        return self.view(self.weight.drawn)
