@@ -98,7 +98,7 @@ def drawn(request: pytest.FixtureRequest) -> Draws:
     goal = jnp.asarray(target(law), jnp.float32)
 
     def loss(q: Any, key: Any) -> tuple[Any, Any]:
-        y = model.apply(key, q, layer.x, report=report, **layer.kwargs)
+        y = model.apply(key, q, layer.x, rules_used=report, **layer.kwargs)
         return jnp.sum(jnp.square(y.reshape(-1) - goal)), y
 
     def draw(key: Any) -> Any:

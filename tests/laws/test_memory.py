@@ -35,7 +35,7 @@ def test_what_is_random_in_a_text_transformer() -> None:
         report: dict[str, list[str]] = {}
         tokens, _ = text_transformer.batch_of(sizes, 2)
         jax.eval_shape(
-            lambda k: model.apply(k, model.posterior, tokens, report=report), jax.random.key(0)
+            lambda k: model.apply(k, model.posterior, tokens, rules_used=report), jax.random.key(0)
         )
     random = gaussian.random_leaves(model.posterior)
     assert len(random) == 12  # six layers, kernel and bias

@@ -191,14 +191,14 @@ def test_a_prior_centred_on_the_weights() -> None:
 def test_local_reparam_gives_way_to_flipout_where_positions_share_weights() -> None:
     report: dict[str, list[str]] = {}
     model = MODELS["linen"][0](estimator="local_reparam")
-    model.apply(jax.random.key(0), model.posterior, X, report=report)
+    model.apply(jax.random.key(0), model.posterior, X, rules_used=report)
     assert report["conv/kernel"] == ["flipout"]
     assert report["head/kernel"] == report["head/bias"] == ["local_reparam"]
     model = MODELS["linen"][0](estimator={"conv/*": "local_reparam", "*": "reparam"})
     with pytest.raises(EstimatorError, match="conv/kernel"):
         model.apply(jax.random.key(0), model.posterior, X)
     model = MODELS["linen"][0](estimator="local_reparam", approximate=True)
-    model.apply(jax.random.key(0), model.posterior, X, report=report)
+    model.apply(jax.random.key(0), model.posterior, X, rules_used=report)
     assert report["conv/kernel"] == ["local_reparam"]
 
 
@@ -211,7 +211,7 @@ def test_a_constant_is_no_data() -> None:
 
     model = to_bnn(fn, {"w": jnp.ones((5, 2))}, estimator="flipout")
     report: dict[str, list[str]] = {}
-    model.apply(jax.random.key(0), model.posterior, jnp.ones((3, 4)), report=report)
+    model.apply(jax.random.key(0), model.posterior, jnp.ones((3, 4)), rules_used=report)
     assert report == {"w": ["reparam"]}
 
 

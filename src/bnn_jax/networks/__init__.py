@@ -1,1 +1,1 @@
-"""The only code that tells linen modules, NNX modules and plain functions apart."""
+"""The three kinds of network (linen, NNX, function) behind one interface, `Network`."""

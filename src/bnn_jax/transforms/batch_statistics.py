@@ -1,15 +1,14 @@
-"""Batch statistics that belong to the weights the network is used with.
+"""Batch statistics recomputed for the weights that the network is used with.
 
-During training the running averages of a normalisation layer follow weights that are drawn anew at
-every step and still move. Before the network is used, they can be computed again, exactly, from
-passes over data: for the posterior mean, or for weights drawn from the posterior.
+In training the running averages of a normalisation layer follow weights that are drawn at every
+step and still change. Afterwards they can be recomputed exactly by passes over data: for the
+posterior mean, or for weights drawn from the posterior.
 
 Source: Maddox et al. 2019, "A Simple Baseline for Bayesian Uncertainty in Deep Learning",
 arXiv:1902.02476, section 3 (statistics recomputed for each set of weights); Izmailov et al. 2018.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +17,49 @@ from jaxtyping import Array, PyTree
 # Far above any statistic, so that their difference gives the momentum to all its digits.
 _PROBE = 1024.0
 
-Statistics = dict[Any, Array]
+Statistics = dict[str, Array]
+
+# (index of the pass, statistics, batch) -> statistics after a pass in training mode
+Update = Callable[[int | Array, Statistics, PyTree], Statistics]
+
+
+def take(variables: PyTree, places: Mapping[str, int]) -> Statistics:
+    """Returns the running averages, by path, from their positions among the leaves.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not places:
+        raise ValueError(
+            "The network has no batch statistics (linen's collection batch_stats, or "
+            "nnx.BatchStat variables): there is nothing to compute."
+        )
+    leaves = jax.tree.leaves(variables)
+    return {path: leaves[i] for path, i in places.items()}
+
+
+def put(variables: PyTree, places: Mapping[str, int], statistics: Statistics) -> PyTree:
+    """Returns the variables with these running averages."""
+    leaves, structure = jax.tree.flatten(variables)
+    for path, value in statistics.items():
+        leaves[places[path]] = value
+    return jax.tree.unflatten(structure, leaves)
 
 
 def recompute(
-    update: Callable[[Any, Statistics, Any], Statistics],
+    update: Update,
     statistics: Statistics,
     batches: Iterable[PyTree],
     *,
     num_samples: int = 1,
 ) -> Statistics:
-    """The average of the batches' statistics, each weighted by its number of examples.
+    """Returns the average of the batches' statistics, weighted by their numbers of examples.
 
     Args:
-        update: (index of the pass, statistics, batch) -> statistics after a pass in training mode,
-            momentum * statistics + (1 - momentum) * those of the batch; pure and traceable.
-        statistics: the present ones. Those that a pass leaves as they are stay so.
+        update: a pure, traceable function (index of the pass, statistics, batch) -> statistics
+            after a pass in training mode, which are momentum * statistics + (1 - momentum) * those
+            of the batch.
+        statistics: the present ones. Those that a pass does not change are returned unchanged.
         batches: inputs; axis 0 of their arrays is the example axis.
         num_samples: passes over each batch.
 
@@ -64,8 +90,8 @@ def recompute(
     }
 
 
-def _momentum(step: Callable[..., Statistics], statistics: Statistics, batch: Any) -> Statistics:
-    """The momentum of each statistic that a pass changes: what is left of a large difference."""
+def _momentum(step: Update, statistics: Statistics, batch: PyTree) -> Statistics:
+    """The momentum of each statistic that a pass changes, from its effect on a large difference."""
     after = step(0, statistics, batch)
     moving = [name for name in statistics if bool(jnp.any(after[name] != statistics[name]))]
     if not moving:

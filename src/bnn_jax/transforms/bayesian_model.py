@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -10,17 +10,19 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, priors
 from bnn_jax.interpreter import random_array
-from bnn_jax.networks.network import Network, nnx_view
+from bnn_jax.networks.input_width import call_checked
+from bnn_jax.networks.network import Network
 from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import batch_statistics
-from bnn_jax.transforms.conversion_report import Report, report
+from bnn_jax.transforms.call_arguments import check_arguments
+from bnn_jax.transforms.conversion_report import ConversionReport, report
 
 
 @dataclasses.dataclass(frozen=True)
 class BayesianModel:
-    """What `to_bnn` returns. It has no hidden state: functions take the posterior they are to use.
+    """A Bayesian network, as `to_bnn` returns it. Every method takes the posterior that it uses.
 
     Attributes:
         posterior: the network's params tree with the chosen leaves `Gaussian`.
@@ -44,31 +46,37 @@ class BayesianModel:
         self,
         key: PRNGKey | Draw,
         posterior: PyTree,
-        *inputs: Any,
+        *inputs: PyTree,
         variables: PyTree = None,
-        report: dict[str, list[str]] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """The network's output with weights drawn from the posterior.
+        rules_used: dict[str, list[str]] | None = None,
+        **kwargs: PyTree,
+    ) -> PyTree:
+        """Returns the network's output under weights drawn from the posterior.
 
         Args:
-            key: gives the noise of the weights: a key, or a draw of an antithetic pair.
-            posterior: as `.posterior`, trained or not.
-            inputs, kwargs: the network's own, `train`, `rngs`, `mutable` and `method` included.
-            variables: the network's other state, if not that of `.variables`.
-            report: filled with {path: [rule that was applied]}.
+            key: the source of the weights' noise: a key, or a draw of an antithetic pair.
+            posterior: a posterior tree like `.posterior`, trained or not.
+            inputs, kwargs: the network's own arguments, including `train`, `rngs`, `mutable` and
+                `method`.
+            variables: the network's other state; `.variables` by default.
+            rules_used: a dict that receives {path: [rule that was applied]}.
 
         Returns:
-            What the network returns; with mutable state, (outputs, new variables).
+            The network's outputs; with mutable state, (outputs, new variables).
+
+        Raises:
+            TypeError: a key that is no JAX key, or inputs in place of the posterior.
+            ValueError: an input of the wrong width.
         """
+        check_arguments(key, posterior, self.posterior)
         state = self.variables if variables is None else variables
         leaves, structure = jax.tree.flatten((inputs, kwargs))
         arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
 
-        def call(params: PyTree, data: dict[int, Any]) -> Any:
+        def call(params: PyTree, data: dict[int, Array]) -> PyTree:
             merged = [data.get(i, x) for i, x in enumerate(leaves)]
             now_inputs, now_kwargs = jax.tree.unflatten(structure, merged)
-            return self.network.call(params, state, *now_inputs, **now_kwargs)
+            return call_checked(self.network, params, state, now_inputs, now_kwargs)
 
         return random_array.apply(
             call,
@@ -78,82 +86,93 @@ class BayesianModel:
             estimator=lambda path: self.estimators[path],
             strict=self.strict,
             approximate=self.approximate,
-            report=report,
+            report=rules_used,
         )
 
     def mean_apply(
-        self, posterior: PyTree, *inputs: Any, variables: PyTree = None, **kwargs: Any
-    ) -> Any:
-        """The network's output at the posterior mean: no noise, the cost of the plain network."""
+        self, posterior: PyTree, *inputs: PyTree, variables: PyTree = None, **kwargs: PyTree
+    ) -> PyTree:
+        """Returns the network's output at the posterior mean, at the cost of the plain network."""
         state = self.variables if variables is None else variables
-        return self.network.call(gaussian.mean(posterior), state, *inputs, **kwargs)
+        return call_checked(self.network, gaussian.mean(posterior), state, inputs, kwargs)
 
-    def kl(self, posterior: PyTree, **options: Any) -> Float[Array, ""]:
-        """KL(posterior || prior) in nats; the options are those of `priors.kl_by_weight`."""
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> NoReturn:
+        """Raises a TypeError that names the methods to use."""
+        raise TypeError(
+            "A BayesianModel cannot be called. Use model.apply(key, posterior, x) for outputs "
+            "under drawn weights, model.mean_apply(posterior, x) for outputs at the posterior "
+            "mean, and model.forward() as the network of train.build_step."
+        )
+
+    def kl(self, posterior: PyTree, **options: PyTree) -> Float[Array, ""]:
+        """Returns KL(posterior || prior) in nats; options are those of `priors.kl_by_weight`."""
         return priors.kl_divergence(posterior, self.prior, **options)
 
     def mean(self, posterior: PyTree) -> PyTree:
-        """Params for the unmodified network: the posterior mean."""
+        """Returns params for the unmodified network: the posterior mean."""
         return gaussian.mean(posterior)
 
     def sample(self, key: PRNGKey | Draw, posterior: PyTree) -> PyTree:
-        """Params for the unmodified network: one draw."""
+        """Returns params for the unmodified network: one draw."""
         return gaussian.sample(key, posterior)
 
     def ensemble(self, key: PRNGKey, posterior: PyTree, *, size: int) -> list[PyTree]:
-        """Params for the unmodified network: a list of independent draws."""
+        """Returns a list of independent draws, each params for the unmodified network."""
         if size < 1:
-            raise ValueError(f"An ensemble has at least one member, got size={size}.")
+            raise ValueError(f"size must be at least 1, got {size}.")
         return [gaussian.sample(k, posterior) for k in jax.random.split(key, size)]
 
-    def report(self, *inputs: Any, **kwargs: Any) -> Report:
-        """A table of all weights: path, layer type, shape, random or not, estimator, prior.
+    def report(self, *inputs: PyTree, **kwargs: PyTree) -> ConversionReport:
+        """Returns a table of all weights: path, layer type, shape, random, estimator, prior.
 
         Args:
-            inputs, kwargs: example arguments of the network. With them the table says which rule
-                is applied to each weight where it is not the chosen estimator, and a linen module
-                tells the types of its layers. Nothing is computed.
+            inputs, kwargs: example arguments of the network. They add the rule that is applied to
+                each weight where it is not the chosen estimator, and the layer types of a linen
+                module. Nothing is computed.
         """
         applied: dict[str, list[str]] | None = None
         if inputs:
             applied = {path: [] for path in self.estimators}
 
-            def trace(key: PRNGKey, posterior: PyTree) -> Any:
-                return self.apply(key, posterior, *inputs, report=applied, **kwargs)
+            def trace(key: PRNGKey, posterior: PyTree) -> PyTree:
+                return self.apply(key, posterior, *inputs, rules_used=applied, **kwargs)
 
             jax.eval_shape(trace, jax.random.key(0), self.posterior)
         types = self.network.layer_types(*inputs, **kwargs)
         return report(self.posterior, self.prior, self.estimators, types, applied)
 
-    def view(self, **attributes: Any) -> "BayesianModel":
-        """For NNX: the same model with other settings of its layers, as `nnx.view` makes them.
+    def view(self, **attributes: PyTree) -> "BayesianModel":
+        """Returns an NNX model with other settings of its layers, as `nnx.view` makes them.
 
         model.view(deterministic=False, use_running_average=False) is the training mode of dropout
-        and batch normalisation. Posteriors and variables fit both.
+        and batch normalisation. Posteriors and variables fit both models.
+
+        Raises:
+            TypeError: the network is not an NNX module.
         """
-        return dataclasses.replace(self, network=nnx_view(self.network, **attributes))
+        return dataclasses.replace(self, network=self.network.view(**attributes))
 
     def batch_statistics(
         self,
         posterior: PyTree,
-        batches: Iterable[Any],
+        batches: Iterable[PyTree],
         *,
         key: PRNGKey | None = None,
         num_samples: int = 1,
         variables: PyTree = None,
-        **kwargs: Any,
+        **kwargs: PyTree,
     ) -> PyTree:
-        """The variables, with batch statistics computed again for this posterior.
+        """Returns the variables with batch statistics recomputed for this posterior.
 
         Args:
             posterior: the trained posterior.
             batches: inputs of the network, each an array or a tuple of arguments.
-            key: without it the statistics are those of the posterior mean; with it those of the
-                predictive, of weights drawn anew for each pass.
-            num_samples: passes over each batch, with a key.
-            variables: the network's other state, if not that of `.variables`.
-            kwargs: what puts a linen network into training mode, such as train=True. An NNX
-                network's mode is that of `view`.
+            key: None for the statistics at the posterior mean; a key for those of the predictive,
+                with new weights drawn for each pass.
+            num_samples: passes over each batch if there is a key.
+            variables: the network's other state; `.variables` by default.
+            kwargs: the arguments that put a linen network into training mode, such as train=True.
+                The mode of an NNX network is set by `view`.
 
         Raises:
             TypeError: one array instead of a list of inputs.
@@ -162,50 +181,51 @@ class BayesianModel:
         """
         if isinstance(batches, jax.Array | np.ndarray):
             raise TypeError(
-                "batches has to be a list (or another iterable) of inputs, [x]; got one array."
+                "batches must be a list (or another iterable) of inputs, [x]; got one array."
             )
         state = self.variables if variables is None else variables
-        merge, statistics = self.network.batch_statistics(state)
+        places = self.network.batch_statistics(state)
+        statistics = batch_statistics.take(state, places)
 
-        def update(index: Any, now: Any, batch: Any) -> Any:
+        def update(
+            index: int | Array, now: batch_statistics.Statistics, batch: PyTree
+        ) -> batch_statistics.Statistics:
             inputs = batch if isinstance(batch, tuple) else (batch,)
-            options = {**kwargs, "variables": merge(now), "mutable": self.network.mutable}
+            put = batch_statistics.put(state, places, now)
+            options = {**kwargs, "variables": put, **self.network.mutable_options()}
             if key is None:
                 _, after = self.mean_apply(posterior, *inputs, **options)
             else:
                 pass_key = jax.random.fold_in(key, index)
                 _, after = self.apply(pass_key, posterior, *inputs, **options)
-            return self.network.batch_statistics(after)[1]
+            return batch_statistics.take(after, self.network.batch_statistics(after))
 
         samples = 1 if key is None else num_samples
-        return merge(batch_statistics.recompute(update, statistics, batches, num_samples=samples))
+        new = batch_statistics.recompute(update, statistics, batches, num_samples=samples)
+        return batch_statistics.put(state, places, new)
 
-    def forward(self, *, streams: tuple[str, ...] = (), **kwargs: Any) -> Forward:
-        """The network as `train.build_step` takes it, with these keyword arguments at each call.
+    def forward(self, *, streams: tuple[str, ...] = (), **kwargs: PyTree) -> Forward:
+        """Returns the network as `train.build_step` takes it.
 
-        A batch is (inputs, targets); inputs that are a tuple are several arguments of the network.
+        A batch is (inputs, targets). A tuple of inputs is several arguments of the network.
 
         Args:
-            streams: for linen, the names of other random streams, such as "dropout"; each step's
-                are derived from the step's key. Those of an NNX network are its own, and go on
-                from weight sample to weight sample.
-            kwargs: passed on at every call, such as train=True.
+            streams: for linen, the names of other random streams, such as "dropout"; their keys are
+                derived from the step's key. An NNX network has its own streams, which advance from
+                weight sample to weight sample.
+            kwargs: keyword arguments of every call, such as train=True.
+
+        Raises:
+            ValueError: streams for a network that is not a linen module.
         """
-        if streams and self.network.kind != "linen":
-            raise ValueError(
-                f"streams={streams!r} are random streams of linen modules, and this is a "
-                f"{self.network.kind} network: an NNX module holds its own, a function takes keys "
-                "as inputs."
-            )
+        self.network.check_streams(streams)
         has_state = bool(jax.tree.leaves(self.variables))
-        if self.network.kind == "linen" and has_state:
-            kwargs = {"mutable": list(self.variables), **kwargs}
-        elif self.network.kind == "nnx" and has_state:
-            kwargs = {"mutable": True, **kwargs}
+        if has_state:
+            kwargs = {**self.network.mutable_options(), **kwargs}
 
         def forward(
-            key: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: Any
-        ) -> tuple[Any, PyTree]:
+            key: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
+        ) -> tuple[PyTree, PyTree]:
             draw = Draw.of(key)
             rngs = {
                 name: jax.random.fold_in(draw.key, 1_000_000 + i) for i, name in enumerate(streams)

@@ -1,12 +1,12 @@
-"""What a conversion made of each weight, as a table."""
+"""A table of the weights of a converted network: random or not, estimator, prior."""
 
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Array, PyTree
 from rich.console import Console
 from rich.table import Table
 
@@ -26,14 +26,14 @@ class Weight:
         random: whether it is a random variable.
         estimator: the estimator that was chosen for it; None where it is not random.
         applied: the rules that a forward pass applied to it. None without example inputs; empty
-            where the output does not depend on it.
+            if the output does not depend on it.
         prior: its prior; None where it is not random.
     """
 
     path: str
     layer_type: type | None
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: np.dtype
     size: int
     random: bool
     estimator: str | None
@@ -42,8 +42,8 @@ class Weight:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """The table of a conversion: `print` it, or read its `weights`."""
+class ConversionReport:
+    """A table of all weights of a converted network: print it, or read its `weights`."""
 
     weights: Sequence[Weight]
 
@@ -86,8 +86,8 @@ def report(
     estimators: Mapping[str, str],
     layer_types: Mapping[str, type],
     applied: Mapping[str, Sequence[str]] | None,
-) -> Report:
-    """The report of a posterior tree; the arguments are those of `BayesianModel`."""
+) -> ConversionReport:
+    """Returns the report of a posterior tree; the arguments are those of `BayesianModel`."""
     own = {} if isinstance(prior, Prior) else priors.prior_leaves(prior)
     leaves = jax.tree_util.tree_leaves_with_path(posterior, is_leaf=is_gaussian)
     rows = []
@@ -107,25 +107,24 @@ def report(
                 prior=(prior if isinstance(prior, Prior) else own[path]) if random else None,
             )
         )
-    return Report(rows)
+    return ConversionReport(rows)
 
 
-def describe(prior: Any) -> str:
+def describe(prior: Prior) -> str:
     """A prior in a few words, such as NormalPrior(mean=0, std=0.1)."""
-    fields = ", ".join(
-        f"{field.name}={_number(getattr(prior, field.name))}" for field in dataclasses.fields(prior)
-    )
+    names = [field.name for field in dataclasses.fields(prior)]  # type: ignore[arg-type]
+    fields = ", ".join(f"{name}={_number(getattr(prior, name))}" for name in names)
     return f"{type(prior).__name__}({fields})"
 
 
-def _number(value: Any) -> str:
-    if getattr(value, "ndim", 0):
+def _number(value: float | Array | np.ndarray) -> str:
+    if isinstance(value, Array | np.ndarray) and value.ndim:
         return f"array{list(value.shape)}"
     return f"{float(value):g}"
 
 
 def _estimator(w: Weight) -> str:
-    """The chosen estimator, and what it became where that is another one."""
+    """The chosen estimator, and the rules that replaced it, if any."""
     if not w.random:
         return ""
     if w.applied is None or set(w.applied) == {w.estimator}:
