@@ -112,7 +112,11 @@ def test_functions_serve_as_encoder_and_decoder_and_jit_changes_nothing() -> Non
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"encoder": linen.Dense(8)}, TypeError, "linen module Dense: wrap it by nnx.bridge.ToNNX"),
+        (
+            {"encoder": linen.Dense(8)},
+            TypeError,
+            "linen module Dense: wrap it with nnx.bridge",
+        ),
         ({"decoder": None}, TypeError, "NNX module or a function as decoder, got None"),
         ({"encoder": Encoder}, TypeError, "as encoder, got <class"),
         ({"hidden_size": 8.0}, TypeError, "positive int as hidden_size, got 8.0"),

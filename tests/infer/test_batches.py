@@ -14,6 +14,12 @@ X = np.arange(10, dtype=np.float32)[:, None]
 Y = np.arange(10)
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disables the types that are checked in tests only, as for users."""
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+
+
 def epoch(dataset: Any, seed: int = 0, **options: Any) -> list[tuple[Any, Any]]:
     return list(reader(dataset, **options)(jax.random.key(seed)))
 
@@ -62,15 +68,15 @@ def test_a_generator_serves_one_epoch() -> None:
         yield X
 
     assert len(epoch(generate(), epochs=1)) == 1
-    with pytest.raises(ValueError, match="iterator, which one epoch uses up, and epochs=2"):
+    with pytest.raises(ValueError, match="iterator, which lasts for one epoch, and epochs=2"):
         reader(generate(), epochs=2)
 
 
 @pytest.mark.parametrize(
     ("dataset", "options", "error", "message"),
     [
-        (X, {}, TypeError, "batch_size= has to be given"),
-        ((X, Y), {}, TypeError, "batch_size= has to be given"),
+        (X, {}, TypeError, "batch_size= must be given"),
+        ((X, Y), {}, TypeError, "batch_size= must be given"),
         ([X], {"batch_size": 2}, TypeError, "batch_size is for arrays.*got list"),
         (X, {"batch_size": 0}, ValueError, "batch_size >= 1, got 0"),
         (3, {}, TypeError, "iterable of batches; got int"),
@@ -79,6 +85,7 @@ def test_a_generator_serves_one_epoch() -> None:
         (X[:0], {"batch_size": 2}, ValueError, r"got x of shape \(0, 1\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_data(
     dataset: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
@@ -90,11 +97,12 @@ def test_bad_data(
     ("batch", "error", "message"),
     [
         ({"images": X}, ValueError, r"needs 'image', got \['images'\]"),
-        ((X, Y, Y), ValueError, r"x or \(x, label\), got 3 parts"),
+        ((X, Y, Y), ValueError, r"must be x or \(x, label\), got 3 parts"),
         (Y, TypeError, "floating point, got int64"),
         (np.float32(1.0), ValueError, r"got x of shape \(\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_batches(batch: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         epoch([batch])

@@ -80,7 +80,7 @@ def test_other_shapes_are_not_broadcast() -> None:
 @pytest.mark.parametrize("name", ["latent_prior", "output_prior"])
 def test_other_priors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: dict[str, Any] = {name: "Bernoulli"}
-    with pytest.raises(ValueError, match=f"only {name}='Normal', got 'Bernoulli'"):
+    with pytest.raises(ValueError, match=f"supports only {name}='Normal', got 'Bernoulli'"):
         ELBO(**arguments)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     arguments[name] = None

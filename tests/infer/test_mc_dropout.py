@@ -353,5 +353,5 @@ def test_wrong_arguments_are_errors(unchecked: None) -> None:
         mc_dropout(net, inputs=X)
     with pytest.raises(TypeError, match="tuple of the network's arguments"):
         mc_dropout(net, inputs=())
-    with pytest.raises(TypeError, match="where has to be"):
+    with pytest.raises(TypeError, match="where must be"):
         mc_dropout(net, inputs=(X,), where=3)

@@ -180,7 +180,7 @@ def test_data_that_ends() -> None:
         trainer.run(KEY, Once(), 2)
     with pytest.raises(ValueError, match="no batches in epoch"):
         svi().run(KEY, [], 1)
-    with pytest.raises(ValueError, match="iterator, which one epoch uses up"):
+    with pytest.raises(ValueError, match="iterator, which lasts for one epoch"):
         svi().run(KEY, iter(BATCHES), 2)
 
 

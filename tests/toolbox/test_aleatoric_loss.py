@@ -113,5 +113,5 @@ def test_wrong_arguments_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"one shape, got .*\(4, 1\).*\(4, 2\)"):
         aleatoric_loss.regression(y, y, jnp.zeros((4, 2)))
     args = given(*example())
-    with pytest.raises(ValueError, match="average has to be"):
+    with pytest.raises(ValueError, match="average must be"):
         aleatoric_loss.classification(*args, average="mean")

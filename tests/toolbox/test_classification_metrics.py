@@ -160,8 +160,8 @@ def test_float32_and_below(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"p": lambda p: np.log(p)}, r"row 0 has minimum -.*Of logits, pass jax.nn.softmax"),
-        ({"p": lambda p: 2 * p}, r"sum to 1 in each row; row 0 .* and sum 2\. Of logits"),
+        ({"p": lambda p: np.log(p)}, r"row 0 has minimum -.*For logits, pass jax.nn.softmax"),
+        ({"p": lambda p: 2 * p}, r"sum to 1 in each row; row 0 .* and sum 2\. For logits"),
         (
             {"p": lambda p: p[:, 0]},
             r"shape \(examples, classes\), got \(300,\).*stack \[1 - p, p\]",
@@ -175,17 +175,17 @@ def test_float32_and_below(dtype: Any) -> None:
             {"labels": lambda x: x[:-1]},
             r"300 class numbers, one per example; got int64 of .*\(299,",
         ),
-        ({"labels": lambda x: np.eye(4, dtype=int)[x]}, r"\(300, 4\)\. Of one-hot labels"),
+        ({"labels": lambda x: np.eye(4, dtype=int)[x]}, r"\(300, 4\)\. For one-hot labels"),
         ({"labels": lambda x: x.astype(float)}, "300 class numbers, one per example; got float64"),
         ({"labels": lambda x: x + 1}, r"in 0 \.\. 3, as there are 4 classes; got 1 \.\. 4\."),
         ({"labels": lambda x: x - 1}, r"in 0 \.\. 3, as there are 4 classes; got -1 \.\. 2\."),
-        ({"w": lambda w: -w}, "weights have to be >= 0, finite and not all 0; got minimum -1"),
+        ({"w": lambda w: -w}, "weights must be >= 0, finite and not all 0; got minimum -1"),
         ({"w": lambda w: 0 * w}, "not all 0; got minimum 0 and sum 0"),
         ({"w": lambda w: w * np.inf}, "finite and not all 0; got minimum inf"),
         ({"w": lambda w: w * np.nan}, "finite and not all 0; got minimum nan"),
         (
             {"w": lambda w: w[:, None]},
-            r"weights have to be one per example, \(300,\); got \(300, 1",
+            r"weights must be one per example, \(300,\); got \(300, 1",
         ),
     ],
 )
@@ -204,12 +204,30 @@ def test_mistakes_are_named(name: str, change: dict[str, Callable], message: str
 def test_the_number_of_bins_is_checked(bins: Any) -> None:
     p, labels = classification()
     for metric in (ALL["ece"], ALL["adaptive_ece"], ALL["classwise_ece"], calibration.reliability):
-        with pytest.raises(ValueError, match=f"bins has to be an integer >= 1, got {bins!r}"):
+        with pytest.raises(ValueError, match=f"bins must be an integer >= 1, got {bins!r}"):
             metric(p, labels, bins=bins)
 
 
-def test_a_diverged_network_is_not_an_error() -> None:
-    p, labels = classification()
+@pytest.mark.parametrize("name", [*ALL, "reliability"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinite_probabilities_raise(name: str, value: float) -> None:
+    p, labels = classification(n=8)
+    p[3, 1] = value
+    metric = ALL.get(name, calibration.reliability)
+    with pytest.raises(ValueError, match=r"finite; 1 of 32 values .* index \(3, 1\)"):
+        metric(p, labels)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_of_two_classes_other_than_0_and_1_raise(label: int) -> None:
+    p, labels = classification(classes=2, n=8)
+    labels[5] = label
+    for metric in (*ALL.values(), calibration.reliability):
+        with pytest.raises(ValueError, match=r"labels must be in 0 \.\. 1, as there are 2 classes"):
+            metric(p, labels)
+
+
+def test_nan_passes_inside_jit() -> None:
+    p, labels = classification(n=8)
     p[3] = np.nan
-    for name in ("nll", "brier", "ece", "adaptive_ece", "classwise_ece"):
-        assert np.isnan(float(ALL[name](p, labels))), name
+    assert np.isnan(float(jax.jit(metrics.nll)(p, labels)))

@@ -1,5 +1,6 @@
-"""The code of docs/evaluation.md runs, and shows what the page says it shows."""
+"""The code of docs/evaluation.md runs and gives the results that the page states."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,18 @@ def test_the_page() -> None:
     assert float(names["held"]) > 0.9 - tolerance
     assert 1 <= float(names["size"]) < 8
     assert float(names["inside"]) < 0.7
-    assert abs(float(names["mended"]) - 0.9) < tolerance
+    assert abs(float(names["corrected"]) - 0.9) < tolerance
     assert float(names["gap"]) > 0.05
     assert abs(float(names["estimate"]) - float(names["crps"])) < 0.1
+    assert 0.9 < float(names["same_class"]) <= 1
+    assert 0 < float(names["distance"]) < 0.2
+    assert abs(float(names["shift"]) - math.erf(0.5 / math.sqrt(8))) < 1e-4
+    assert abs(float(names["moved"]) - 0.5) < 1e-4
 
 
 def test_the_table_names_what_there_is() -> None:
     rows = [line.split("|")[2:4] for line in PAGE.read_text().splitlines() if "` |" in line]
-    assert len(rows) == 8
+    assert len(rows) == 9
     for file, functions in rows:
         module = __import__(f"bnn_jax.toolbox.{file.strip(' `')}", fromlist=["*"])
         for name in functions.split("`")[1::2]:

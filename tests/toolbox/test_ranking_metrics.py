@@ -164,10 +164,15 @@ SCORES, OUT = np.arange(4.0), np.asarray([True, False, True, False])
 @pytest.mark.parametrize(
     ("scores", "kind", "weights", "message"),
     [
-        (SCORES, OUT[:3], None, r"have to be of the same shape; got .*\([34],\).*\([34],\)"),
-        (SCORES[:, None], OUT[:, None], None, r"have to be of shape \(examples,\), got \(4, 1\)"),
-        (np.asarray([0.0, 1.0, np.nan, 2.0]), OUT, None, "cannot be ranked: 1 are NaN"),
-        (SCORES, OUT, -SCORES, "weights have to be >= 0"),
+        (SCORES, OUT[:3], None, r"must be of the same shape; got .*\([34],\).*\([34],\)"),
+        (SCORES[:, None], OUT[:, None], None, r"must be of shape \(examples,\), got \(4, 1\)"),
+        (
+            np.asarray([0.0, 1.0, np.nan, 2.0]),
+            OUT,
+            None,
+            r"must be numbers; 1 of 4 values are NaN, .* index \(2,\)",
+        ),
+        (SCORES, OUT, -SCORES, "weights must be >= 0"),
         (SCORES, OUT, SCORES[:3], r"one per example, \(4,\); got \(3,\)"),
     ],
 )
@@ -181,7 +186,7 @@ def test_mistakes_are_named(name: str, scores: Any, kind: Any, weights: Any, mes
 @pytest.mark.parametrize("name", DETECTION)
 @pytest.mark.usefixtures("unchecked")
 def test_mistakes_in_detection_are_named(name: str) -> None:
-    with pytest.raises(ValueError, match="is_out has to be boolean.*; got int64"):
+    with pytest.raises(ValueError, match="is_out must be boolean.*; got int64"):
         DETECTION[name](SCORES, OUT.astype(int))
     with pytest.raises(
         ValueError, match="both in and out .* those out have a weight of 0, of 4 in all"

@@ -212,6 +212,7 @@ def test_pit_values() -> None:
 
 
 M, S, Y = np.zeros((4, 1)), np.ones((4, 1)), np.zeros(4)
+NAN = np.asarray([[0.0], [0.0], [np.nan], [0.0]])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ M, S, Y = np.zeros((4, 1)), np.ones((4, 1)), np.zeros(4)
     [
         (lambda: scores.rmse(M, Y), r"same shape; got predictions \(4, 1\), targets \(4,\)"),
         (lambda: scores.gaussian_nll(M, S, Y), r"mean \(4, 1\), std \(4, 1\), targets \(4,\)"),
-        (lambda: scores.crps_gaussian(M, 0 * S, M), "std has to be > 0 everywhere, got .* 0"),
+        (lambda: scores.crps_gaussian(M, 0 * S, M), "std must be > 0 everywhere, got .* 0"),
         (lambda: scores.crps_samples(M, M), r"\(samples, \*shape of the targets\).*got \(4, 1\)"),
         (lambda: scores.crps_samples(M[None], M), "at least 2 samples, got 1: pass fair=False"),
         (lambda: scores.crps_samples(M[None][:0], M), "at least one; got"),
@@ -227,9 +228,21 @@ M, S, Y = np.zeros((4, 1)), np.ones((4, 1)), np.zeros(4)
         (lambda: intervals.interval_score(M, M, M, level=90), r"\(0, 1\), got 90"),
         (lambda: intervals.coverage(M, Y, Y), r"low \(4, 1\), high \(4,\), targets \(4,\)"),
         (lambda: intervals.quantile_frequencies(2 + Y), r"in \[0, 1\], got 2 \.\. 2"),
-        (lambda: scores.rmse(M, M, weights=-Y - 1), "weights have to be >= 0"),
-        (lambda: scores.rmse(M, M, weights=M), r"weights have to be one per example, \(4,\)"),
+        (lambda: scores.rmse(M, M, weights=-Y - 1), "weights must be >= 0"),
+        (lambda: scores.rmse(M, M, weights=M), r"weights must be one per example, \(4,\)"),
         (lambda: scores.rmse(M[:0], M[:0]), "at least one example"),
+        (lambda: scores.rmse(NAN, M), r"predictions must be finite; 1 of 4 .* index \(2, 0\)"),
+        (lambda: scores.gaussian_nll(M, S, M + np.inf), "targets must be finite; 4 of 4"),
+        (lambda: scores.crps_gaussian(M, S + NAN, M), "std must be finite"),
+        (lambda: scores.crps_samples(np.stack([M, NAN]), M), "samples must be finite"),
+        (lambda: scores.crps_samples(np.stack([M, M]), NAN), "targets must be finite"),
+        (lambda: scores.pinball(NAN, M, level=0.5), "quantiles must be finite"),
+        (lambda: intervals.coverage(NAN, M, M), "low must be numbers; 1 of 4 values are NaN"),
+        (lambda: intervals.coverage(M, M, NAN), "targets must be finite"),
+        (lambda: intervals.mean_width(M, NAN), "high must be numbers"),
+        (lambda: intervals.interval_score(M, NAN, M, level=0.5), "high must be numbers"),
+        (lambda: intervals.pit_gaussian(NAN, S, M), "mean must be finite"),
+        (lambda: intervals.quantile_frequencies(NAN[:, 0]), r"in \[0, 1\], got nan"),
         (lambda: scores.rmse(np.asarray(1.0), np.asarray(1.0)), "at least one example on axis 0"),
     ],
 )

@@ -114,18 +114,22 @@ def test_weights_and_jit() -> None:
     [
         (
             lambda z, y: temperature.fit_temperature(z[:, 0], y),
-            r"logits have to be of shape .*\(400,",
+            r"logits must be of shape .*\(400,",
         ),
         (lambda z, y: temperature.fit_temperature(z, y + 9), r"0 \.\. 4, as there are 5 classes"),
         (
             lambda z, y: temperature.fit_temperature(z, y, weights=-1.0 * y),
-            "weights have to be >= 0",
+            "weights must be >= 0",
         ),
         (
             lambda z, y: temperature.apply_temperature(z, 0.0),
-            r"temperature has to be > 0, got 0\.0",
+            r"temperature must be > 0 and finite, got 0\.0",
         ),
-        (lambda z, y: temperature.log_probabilities(z), "Of logits, pass jax.nn.softmax"),
+        (lambda z, y: temperature.log_probabilities(z), "For logits, pass jax.nn.softmax"),
+        (lambda z, y: temperature.fit_temperature(z * np.nan, y), "logits must be numbers; 2000"),
+        (lambda z, y: temperature.fit_temperature(z - np.inf, y), "largest logit .* finite; 400"),
+        (lambda z, y: temperature.apply_temperature(z + np.inf, 1.0), "largest logit .* finite"),
+        (lambda z, y: temperature.apply_temperature(z, np.nan), "> 0 and finite, got nan"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

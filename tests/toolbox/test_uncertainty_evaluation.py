@@ -198,7 +198,7 @@ def test_the_head_can_read_the_outputs() -> None:
     net = Convolutional()
     network = as_network(net, jax.jit(net.init)(jax.random.key(0), X[:4]))
     with pytest.raises(
-        ValueError, match=r"let it read 'outputs'. Its layers are: .*Conv_0 \(Conv\)"
+        ValueError, match=r"pass 'outputs' instead. Its layers are: .*Conv_0 \(Conv\)"
     ):
         aleatoric_head(jax.random.key(1), network, inputs=(X[:4],))
     model = aleatoric_head(jax.random.key(1), network, inputs=(X[:4],), reads="outputs")
@@ -242,11 +242,11 @@ def test_a_saved_model_is_used_without_training(tmp_path: Path) -> None:
         "epi_uncer_model_path": tmp_path / "epistemic",
         "ale_uncer_model_path": str(tmp_path / "aleatoric"),
     }
-    with pytest.raises(ValueError, match=r"epistemic is no folder.*set save_model=True"):
+    with pytest.raises(ValueError, match=r"epistemic is not a folder.*pass save_model=True"):
         classifier(**paths)
     first = classifier(**paths, save_model=True)
     expected = first.eval_epistemic_uncertainty(X[:5]), first.eval_aleatoric_uncertainty(X[:5])
-    with pytest.raises(ValueError, match="epistemic exists: with save_model=True name a new"):
+    with pytest.raises(ValueError, match="epistemic exists: to save, pass a new folder"):
         classifier(**paths, save_model=True)
     # Untrained, and trained on a little else.
     other = UncertaintyEvaluation(
@@ -257,7 +257,7 @@ def test_a_saved_model_is_used_without_training(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
     wider = NnxMLP(3, nnx.Rngs(0))
     wrong = UncertaintyEvaluation(wider, batches(X, LABELS), "classification", 3, **paths)
-    with pytest.raises(ValueError, match="is not one of this network"):
+    with pytest.raises(ValueError, match="does not fit this network"):
         wrong.eval_epistemic_uncertainty(X[:5])
 
 
@@ -274,31 +274,35 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"task_type": "ranking"}, ValueError, "task_type has to be one of .* got 'ranking'"),
+        ({"task_type": "ranking"}, ValueError, "task_type must be one of .* got 'ranking'"),
         ({"num_classes": None}, ValueError, "needs num_classes"),
-        ({"num_classes": 0}, ValueError, "num_classes has to be a whole number > 0, got 0"),
+        ({"num_classes": 0}, ValueError, "num_classes must be an integer >= 1, got 0"),
         ({"num_classes": 4}, ValueError, "num_classes is 4, but the network has 3 logits"),
-        ({"epochs": 0}, ValueError, "epochs has to be a whole number > 0, got 0"),
-        ({"epochs": True}, ValueError, "epochs has to be a whole number > 0, got True"),
-        ({"save_model": 1}, TypeError, "save_model has to be True or False, got 1"),
+        ({"epochs": 0}, ValueError, "epochs must be an integer >= 1, got 0"),
+        ({"epochs": True}, ValueError, "epochs must be an integer >= 1, got True"),
+        ({"save_model": 1}, TypeError, "save_model must be True or False, got 1"),
         ({"save_model": True}, ValueError, "needs epi_uncer_model_path"),
         (
             {"save_model": True, "epi_uncer_model_path": "a", "ale_uncer_model_path": "a"},
             ValueError,
-            "two folders, got .*a for both",
+            "different folders, got .*a for both",
         ),
         ({"model": lambda x: x}, TypeError, "a linen module with variables=.* got function"),
         ({"variables": None}, ValueError, "linen module needs its variables"),
-        ({"train_dataset": []}, ValueError, "train_dataset is empty"),
+        ({"train_dataset": []}, ValueError, "at least one batch, got none"),
         ({"train_dataset": 3}, TypeError, "such as a list of them; got int"),
-        ({"train_dataset": iter(DATA)}, TypeError, "a list_iterator only once: pass a list"),
-        ({"train_dataset": [{"x": X, "y": LABELS}]}, TypeError, "got dict: for dicts"),
+        (
+            {"train_dataset": iter(DATA)},
+            TypeError,
+            "can be read only once: pass a list",
+        ),
+        ({"train_dataset": [{"x": X, "y": LABELS}]}, TypeError, "got dict: map dicts to pairs"),
         ({"train_dataset": batches(X, LABELS[:, None])}, ValueError, r"one label for each"),
         ({"train_dataset": batches(X, X[:, 0])}, ValueError, r"got float32 \(50,\)"),
         ({"train_dataset": batches(X, LABELS + 1)}, ValueError, "from 0 to 2, got 1 to 3"),
         ({"task_type": "regression"}, ValueError, r"shape \(50, 3\) .* got \(50,\): reshape"),
         ({"dropout_rate": 1.0}, ValueError, "0 <= rate < 1; got 1.0"),
-        ({"where": "conv*"}, ValueError, "chooses no layer"),
+        ({"where": "conv*"}, ValueError, "selects no layer"),
         ({"head_reads": "logits"}, ValueError, "'features' or 'outputs', got 'logits'"),
     ],
 )

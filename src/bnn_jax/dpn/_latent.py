@@ -1,4 +1,4 @@
-"""What both autoencoders have: the user's encoder and decoder, joined by a Gaussian latent code.
+"""The base class of both autoencoders: an encoder and a decoder, joined by a Gaussian latent code.
 
     features = encoder(x)                                (n, hidden_size)
     mean, std = dense1(features), exp(dense2(features) / 2)
@@ -10,7 +10,6 @@ The names of the three dense layers are MindSpore's, so that its parameters can 
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen, nnx
@@ -20,7 +19,8 @@ from bnn_jax import noise
 from bnn_jax.bnn_layers import _arguments
 from bnn_jax.noise import PRNGKey
 
-Network = Callable[..., Any]
+# An NNX module or a function.
+Network = Callable[..., Array]
 
 
 class LatentModel(nnx.Module):
@@ -52,8 +52,10 @@ class LatentModel(nnx.Module):
         self.dense2 = nnx.Linear(hidden_size, latent_size, rngs=rngs)
         self.dense3 = nnx.Linear(latent_size + num_classes, hidden_size, rngs=rngs)
 
-    def _posterior(self, *inputs: Any) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]]:
-        """Mean and std of q(z | inputs)."""
+    def _posterior(
+        self, *inputs: Array
+    ) -> tuple[Float[Array, "n latent"], Float[Array, "n latent"]]:
+        """Returns mean and std of q(z | inputs)."""
         features = self.encoder(*inputs)
         expected = (len(inputs[0]), self.hidden_size)
         if jnp.shape(features) != expected:
@@ -77,7 +79,7 @@ class LatentModel(nnx.Module):
         if not isinstance(shape, tuple) or not shape or shape[0] not in (-1, generate_nums):
             raise ValueError(
                 f"{name} needs the shape of the samples as ({generate_nums}, ...) or (-1, ...), "
-                f"the first number being generate_nums; got {shape!r}."
+                f"because generate_nums is {generate_nums}; got {shape!r}."
             )
         dtype = self.dense3.kernel[...].dtype
         return noise.normal(key, (generate_nums, self.latent_size), dtype)
@@ -92,11 +94,11 @@ class LatentModel(nnx.Module):
         return samples.reshape(target)
 
 
-def _network(owner: str, name: str, value: Any) -> Any:
+def _network(owner: str, name: str, value: object) -> Network:
     if isinstance(value, linen.Module):
         raise TypeError(
             f"{owner} needs an NNX module or a function as {name}, got the linen module "
-            f"{type(value).__name__}: wrap it by nnx.bridge.ToNNX(module, rngs=...).lazy_init(x)."
+            f"{type(value).__name__}: wrap it with nnx.bridge.ToNNX(module, rngs=...).lazy_init(x)."
         )
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{owner} needs an NNX module or a function as {name}, got {value!r}.")

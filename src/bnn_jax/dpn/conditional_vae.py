@@ -1,21 +1,19 @@
-"""The conditional variational autoencoder: a VAE that is told the class of each example.
+"""The conditional variational autoencoder: a VAE that also takes the class of each example.
 
     cvae = ConditionalVAE(encoder, decoder, 400, 20, num_classes=10, rngs=nnx.Rngs(0))
     reconstruction, x, mean, std = cvae(key, x, labels)
 
-The encoder gets the labels as they are, beside x. Behind the code z the label is appended as a
-one-hot vector, so the layer back to hidden_size has latent_size + num_classes inputs, z first.
+The encoder takes x and the integer labels. The label is appended to the code z as a one-hot
+vector, so the layer back to hidden_size has latent_size + num_classes inputs, z first.
 
 Source: Sohn, Lee, Yan 2015, "Learning structured output representation using deep conditional
 generative models", NeurIPS 28. (The prior of z is N(0, 1) for every class.)
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from bnn_jax.bnn_layers import _arguments
 from bnn_jax.dpn._latent import LatentModel, Network
@@ -26,7 +24,7 @@ Labels = Int[Array, " n"]
 
 
 class ConditionalVAE(LatentModel):
-    """A `VAE` whose encoder and code also get a class label.
+    """A `VAE` whose encoder and decoder are conditioned on a class label.
 
     Args:
         encoder: an NNX module, or a function; (x, labels) -> (n, hidden_size).
@@ -37,11 +35,11 @@ class ConditionalVAE(LatentModel):
         rngs: initialises the three dense layers (stream `params`).
 
     Raises:
-        TypeError: an argument of the wrong type, a linen module among them; labels that are no
+        TypeError: an argument of the wrong type, such as a linen module, or labels that are not
             integers.
-        ValueError: sizes out of range; at a call, an encoder that returns another shape, or labels
-            out of range. (Under `jax.jit` their values are unknown: there the outputs for labels
-            out of range are nan.)
+        ValueError: sizes out of range; in a call, an encoder that returns the wrong shape, or
+            labels out of range. (Under `jax.jit` values are unknown: there the outputs for labels
+            out of range are NaN.)
     """
 
     def __init__(
@@ -60,26 +58,26 @@ class ConditionalVAE(LatentModel):
         )
 
     def __call__(self, key: PRNGKey, x: Array, y: Labels) -> tuple[Array, Array, Codes, Codes]:
-        """Encode, draw one code for each example, decode.
+        """Encodes x, draws one code per example and decodes it.
 
         Args:
-            key: gives the noise of the codes.
-            x: what the encoder takes, examples on axis 0.
+            key: determines the noise of the codes.
+            x: input of the encoder, examples on axis 0.
             y: integer labels, (n,).
 
         Returns:
-            The reconstruction, x as given, and mean and std of the codes, (n, latent_size).
+            The reconstruction, x unchanged, and mean and std of the codes, (n, latent_size).
         """
         mean, std = self.encode(x, y)
         return self.decode(self._draw(key, mean, std), y), x, mean, std
 
     def encode(self, x: Array, y: Labels) -> tuple[Codes, Codes]:
-        """Mean and std of the codes' posterior, each (n, latent_size)."""
+        """Returns mean and std of the posterior of the codes, each (n, latent_size)."""
         y = self._checked(y, len(x))
         return self._posterior(x, y)
 
     def decode(self, z: Codes, y: Labels) -> Array:
-        """The decoder's output for codes z, (n, latent_size), of the classes y, (n,)."""
+        """Returns the decoder's output for codes z, (n, latent_size), and classes y, (n,)."""
         y = self._checked(y, len(z))
         known = (y >= 0) & (y < self.num_classes)
         one_hot = jax.nn.one_hot(y, self.num_classes, dtype=z.dtype)
@@ -87,27 +85,27 @@ class ConditionalVAE(LatentModel):
         return self.decoder(self.dense3(jnp.concatenate([z, one_hot], axis=1)))
 
     def reconstruct_sample(self, key: PRNGKey, x: Array, y: Labels) -> Array:
-        """The reconstruction of x, of the classes y, through one draw of its code."""
+        """Returns the reconstruction of x with classes y from one draw of the code."""
         return self(key, x, y)[0]
 
     def generate_sample(
         self, key: PRNGKey, sample_y: Labels, generate_nums: int, shape: tuple[int, ...]
     ) -> Array:
-        """New examples of the classes sample_y: codes from the prior N(0, 1), decoded.
+        """Generates examples of the classes sample_y by decoding codes from the prior N(0, 1).
 
         Args:
-            key: gives the codes.
+            key: determines the codes.
             sample_y: integer labels, (generate_nums,).
-            generate_nums: how many.
+            generate_nums: number of examples.
             shape: the shape of the result, (generate_nums, ...) or (-1, ...).
 
         Raises:
-            ValueError: another shape, or one that the decoder's output cannot be reshaped to.
+            ValueError: the decoder's output cannot be reshaped to this shape.
         """
         z = self._draw_from_prior(key, generate_nums, shape)
         return self._shaped(self.decode(z, sample_y), shape)
 
-    def _checked(self, y: Any, n: int) -> Labels:
+    def _checked(self, y: ArrayLike, n: int) -> Labels:
         y = jnp.asarray(y)
         if not jnp.issubdtype(y.dtype, jnp.integer):
             raise TypeError(f"ConditionalVAE needs integer labels, got {y.dtype}.")

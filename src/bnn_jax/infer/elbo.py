@@ -4,31 +4,32 @@ For the model x ~ N(decoder(z), 1/2), z ~ N(0, 1) and the posterior q = N(mean, 
 
     -ELBO(x) = sum (x - reconstruction)^2 + KL(q || N(0, 1)) + d/2 log(pi)
 
-for an example of d numbers; the reconstruction is of one draw from q. The constant is left out, as
-in MindSpore: so the loss is squared error plus KL, and never negative.
+for an example of d numbers, where the reconstruction decodes one draw from q. The constant is
+omitted, as in MindSpore, so the loss is squared error plus KL and never negative.
 
 Source: Kingma, Welling 2014, arXiv:1312.6114, equation 10 and appendix B.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _KNOWN = ("Normal",)
 
+# Reconstruction, x, and mean and std of the codes.
+VAEOutputs = tuple[Array, Array, Array, Array]
+
 
 def squared_error(
     x: Float[Array, "n ..."], reconstruction: Float[Array, "n ..."]
 ) -> Float[Array, " n"]:
-    """Sum of squared differences of each example.
+    """Returns the sum of squared differences for each example.
 
     Raises:
-        ValueError: the two shapes differ. (They would be broadcast without a word.)
+        ValueError: the two shapes differ. (JAX would broadcast them silently.)
     """
     if x.shape != reconstruction.shape:
         raise ValueError(
-            f"The reconstruction has to have the shape of x, {x.shape}, got "
+            f"The reconstruction must have the shape of x, {x.shape}, got "
             f"{reconstruction.shape}: reshape the decoder's output."
         )
     difference = _wide(x) - _wide(reconstruction)
@@ -38,7 +39,7 @@ def squared_error(
 def kl_divergence(
     mean: Float[Array, "n latent"], std: Float[Array, "n latent"]
 ) -> Float[Array, " n"]:
-    """KL(N(mean, std^2) || N(0, 1)) of each example, in nats, summed over the code."""
+    """Returns KL(N(mean, std^2) || N(0, 1)) for each example, in nats, summed over the code."""
     mean, std = _wide(mean), _wide(std)
     log_std = jnp.log(jnp.maximum(std, jnp.finfo(std.dtype).tiny))
     return jnp.sum(0.5 * (jnp.square(mean) + jnp.square(std) - 1.0) - log_std, axis=1)
@@ -47,38 +48,38 @@ def kl_divergence(
 class ELBO:
     """The negative ELBO of a batch: loss = elbo(vae(key, x)), summed over all examples.
 
-    Named as in MindSpore, but mind the sign: lower is better.
+    The name is MindSpore's; the value is the negative ELBO, so lower is better.
 
     Args:
         latent_prior: the prior of the code: "Normal" is N(0, 1).
-        output_prior: the law of the output: "Normal" is N(reconstruction, 1/2), the summed squared
-            error.
+        output_prior: the distribution of the output: "Normal" is N(reconstruction, 1/2), whose
+            loss is the summed squared error.
 
     Raises:
-        ValueError: another name.
+        ValueError: any other name.
     """
 
     def __init__(self, latent_prior: str = "Normal", output_prior: str = "Normal") -> None:
         for name, value in (("latent_prior", latent_prior), ("output_prior", output_prior)):
             if value not in _KNOWN:
-                raise ValueError(f"ELBO knows only {name}='Normal', got {value!r}.")
+                raise ValueError(f"ELBO supports only {name}='Normal', got {value!r}.")
         self.latent_prior = latent_prior
         self.output_prior = output_prior
 
-    def __call__(self, data: tuple[Any, Any, Any, Any], label: Any = None) -> Float[Array, ""]:
-        """The loss of one batch.
+    def __call__(self, data: VAEOutputs, label: object = None) -> Float[Array, ""]:
+        """Returns the loss of one batch.
 
         Args:
             data: (reconstruction, x, mean, std), as a VAE returns them.
-            label: not used; losses are called as loss_fn(outputs, label).
+            label: ignored; present because losses are called as loss_fn(outputs, label).
 
         Raises:
-            ValueError: the reconstruction has another shape than x.
+            ValueError: the shapes of the reconstruction and x differ.
         """
         reconstruction, x, mean, std = data
         return jnp.sum(squared_error(x, reconstruction)) + jnp.sum(kl_divergence(mean, std))
 
 
 def _wide(x: Array) -> Array:
-    """In float32 at least: the loss is a sum over many numbers."""
+    """Converts to float32 at least, because the loss is a sum over many numbers."""
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)

@@ -1,6 +1,4 @@
-"""A network that draws, with its loss: cell(key, x, label)."""
-
-from typing import Any
+"""A stochastic network combined with its loss: cell(key, x, label)."""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -11,16 +9,17 @@ from bnn_jax.noise import PRNGKey
 
 
 class WithLossCell(nnx.Module):
-    """loss_fn(backbone(key, x), label); a `ConditionalVAE` is called as backbone(key, x, label).
+    """Computes loss_fn(backbone(key, x), label).
 
-    For a network that is called otherwise, subclass this and override `__call__`.
+    A `ConditionalVAE` is called as backbone(key, x, label). For a network with a different
+    signature, subclass this and override `__call__`.
 
     Args:
         backbone: an NNX module, such as a `VAE`.
         loss_fn: an `ELBO`, or a subclass of it.
 
     Raises:
-        TypeError: a backbone that is no nnx.Module, a loss_fn that is no ELBO.
+        TypeError: backbone is not an nnx.Module, or loss_fn is not an ELBO.
     """
 
     def __init__(self, backbone: nnx.Module, loss_fn: ELBO) -> None:
@@ -33,9 +32,11 @@ class WithLossCell(nnx.Module):
         self.backbone = backbone
         self.loss_fn = loss_fn
 
-    def __call__(self, key: PRNGKey, x: Any, label: Any) -> Float[Array, ""]:
-        """The loss of one batch, summed over its examples."""
+    def __call__(self, key: PRNGKey, x: Array, label: Array | None) -> Float[Array, ""]:
+        """Returns the loss of one batch, summed over its examples."""
         if isinstance(self.backbone, ConditionalVAE):
+            if label is None:
+                raise ValueError("A ConditionalVAE needs labels: pass batches (x, label).")
             return self.loss_fn(self.backbone(key, x, label), label)
         return self.loss_fn(self.backbone(key, x), label)
 

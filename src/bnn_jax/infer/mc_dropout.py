@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: a trained network as a random function, by dropout at prediction time.
+"""Monte Carlo dropout: dropout at prediction time makes a trained network a random function.
 
     model = mc_dropout(network, variables, inputs=(x,))        # linen
     model = mc_dropout(nnx_module, inputs=(x,))                # NNX
@@ -6,8 +6,8 @@
     prediction = predict(key, model, x, num_samples=32, likelihood=Categorical())
 
 Each element of a layer's output is zeroed with probability `rate`, and the rest is scaled by
-1 / (1 - rate), so that the mean stays. A draw of the masks is a draw from an approximate posterior
-of the weights, if the network was trained with the same dropout; `forward` serves to train it so.
+1 / (1 - rate), which preserves the mean. A draw of the masks is a draw from an approximate
+posterior of the weights if the network was trained with the same dropout; `forward` trains with it.
 
 Source: Gal, Ghahramani 2016, "Dropout as a Bayesian Approximation", arXiv:1506.02142; for layers
 inside a loop over time Gal, Ghahramani 2016, arXiv:1512.05287.
@@ -16,7 +16,6 @@ inside a loop over time Gal, Ghahramani 2016, arXiv:1512.05287.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,16 +40,15 @@ DROPOUT = (linen.Dropout, nnx.Dropout)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MCDropout:
-    """What `mc_dropout` returns: a function (key, x) -> outputs, without hidden state.
+    """A pure function (key, x) -> outputs with dropout; returned by `mc_dropout`.
 
     Attributes:
-        params: the network's.
-        variables: its other state, such as batch statistics.
-        layers: the paths of the layers whose output is dropped out, and of the network's own
-            dropout layers.
-        added: those of them whose dropout is not the network's own.
-        rate: of the dropout that was added; the network's own layers keep theirs.
-        base: the network itself.
+        params: params of the network.
+        variables: other state of the network, such as batch statistics.
+        layers: paths of all layers followed by dropout and of the network's own dropout layers.
+        added: paths of the layers that dropout was added to.
+        rate: rate of the added dropout; the network's own dropout layers keep theirs.
+        base: the network.
     """
 
     params: PyTree
@@ -60,31 +58,33 @@ class MCDropout:
     rate: float
     base: Network
 
-    def __call__(self, key: PRNGKey, *inputs: Any, **kwargs: Any) -> Any:
-        """The network's outputs under one draw of the masks; each example has masks of its own."""
+    def __call__(self, key: PRNGKey, *inputs: PyTree, **kwargs: object) -> PyTree:
+        """Returns the network's outputs under one draw of the masks, one mask per example."""
         return self.apply(key, self.params, *inputs, **kwargs)
 
     def apply(
         self,
         key: PRNGKey,
         params: PyTree,
-        *inputs: Any,
+        *inputs: PyTree,
         variables: PyTree = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As a call, with other params.
+        **kwargs: object,
+    ) -> PyTree:
+        """Returns the network's outputs with the given params, under one draw of the masks.
 
         Args:
-            key: gives the masks.
-            params: as `.params`, trained or not.
-            inputs, kwargs: the network's own.
-            variables: the network's other state, if not that of `.variables`.
+            key: determines the masks.
+            params: a tree like `.params`.
+            inputs, kwargs: arguments of the network.
+            variables: other state of the network, by default `.variables`.
         """
         state = self.variables if variables is None else variables
         places = {path: i for i, path in enumerate(self.layers)}
         calls = dict.fromkeys(places, 0)
 
-        def drop(path: str, layer: Any, run: Callable[[], Any], data: tuple[Any, ...]) -> Any:
+        def drop(
+            path: str, layer: object, run: Callable[[], PyTree], data: tuple[Array, ...]
+        ) -> PyTree:
             layer_key = jax.random.fold_in(key, places[path])
             call_key = jax.random.fold_in(layer_key, calls[path])
             calls[path] += 1
@@ -97,15 +97,15 @@ class MCDropout:
 
         return layer_calls.call(self.base, places, drop, params, state, inputs, kwargs)
 
-    def forward(self, **kwargs: Any) -> Forward:
-        """The network as `train.build_step` takes it: training with dropout.
+    def forward(self, **kwargs: object) -> Forward:
+        """Returns the network in the form that `train.build_step` takes, for training with dropout.
 
-        Other state of the network, such as batch statistics, stays as it is.
+        Other state of the network, such as batch statistics, is not updated.
         """
 
         def forward(
-            draw: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: Any
-        ) -> tuple[Any, PyTree]:
+            draw: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
+        ) -> tuple[PyTree, PyTree]:
             key = unpaired(draw, "A dropout mask")
             arguments = inputs if isinstance(inputs, tuple) else (inputs,)
             out = self.apply(key, posterior, *arguments, variables=variables, **kwargs)
@@ -115,49 +115,48 @@ class MCDropout:
 
 
 def mc_dropout(
-    model: Any,
-    variables: Any = None,
+    model: linen.Module | nnx.Module,
+    variables: PyTree = None,
     *,
-    inputs: tuple[Any, ...],
+    inputs: tuple[PyTree, ...],
     rate: float = 0.1,
     where: Where = "auto",
 ) -> MCDropout:
-    """A network with dropout at prediction time. The network itself and its variables stay.
+    """Returns a network with dropout at prediction time. The given network is not modified.
 
-    An NNX module is put into evaluation mode, but for its dropout; a linen module gets only the
-    keyword arguments of the call. Dropout that is not a layer of its own, such as that of attention
-    weights, follows the network's own arguments. Inside nn.scan and other loops one mask serves all
-    steps.
+    An NNX module is put into evaluation mode, except for its dropout; a linen module receives only
+    the keyword arguments of the call. Dropout inside other layers, such as that of attention
+    weights, follows the network's own arguments. Inside nn.scan and other loops, all steps share
+    one mask.
 
     Args:
         model: a linen module, or an NNX module.
-        variables: linen: the variables with "params".
-        inputs: example inputs, a tuple; they tell which layers there are. Nothing is computed.
+        variables: for linen, the variables with "params".
+        inputs: a tuple of example inputs, traced to find the layers; nothing is computed.
         rate: probability of a zero, 0 <= rate < 1. The network's own dropout layers keep theirs.
-        where: after which layers dropout is added; the network's own dropout always acts.
-            "auto": after none if the network has dropout layers, else as "layers"
-            "layers": every dense layer and convolution, but not the one (in a network with several
-                heads those) whose output is the network's
-            "dropout": none, only the network's own
-            "conv*": a glob over the paths of layers that have weights, or a list of globs
-            nn.Dense: a layer type, or a tuple of them
+        where: layers after which dropout is added; the network's own dropout is always active.
+            "auto": as "dropout" if the network has dropout layers, else as "layers"
+            "layers": all dense layers and convolutions except the output layers
+            "dropout": none; only the network's own dropout
+            "conv*": a glob over the paths of layers with weights, or a list of globs
+            nn.Dense: a layer type, or a tuple of layer types
             predicate: a function (path, layer type) -> bool
 
     Raises:
-        TypeError: a model that is no Flax module, inputs that are no tuple.
-        ValueError: a rate out of range, a `where` that chooses nothing.
+        TypeError: model is not a Flax module, or inputs is not a tuple.
+        ValueError: a rate out of range, or a `where` that selects no layer.
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0.0 <= rate < 1.0:
-        raise ValueError(f"rate is the probability of a zero, 0 <= rate < 1; got {rate!r}.")
+        raise ValueError(f"rate must be a probability, 0 <= rate < 1; got {rate!r}.")
     if not isinstance(inputs, tuple) or not inputs:
         raise TypeError(
-            "inputs has to be a tuple of the network's arguments, inputs=(x,); got "
+            "inputs must be a tuple of the network's arguments, inputs=(x,); got "
             f"{inputs if isinstance(inputs, tuple) else type(inputs).__name__}."
         )
     if not isinstance(model, linen.Module | nnx.Module):
         raise TypeError(
-            f"mc_dropout takes a linen module or an NNX module, got {type(model).__name__}: a "
-            "function has no layers to put dropout after."
+            f"mc_dropout takes a linen module or an NNX module, got {type(model).__name__}: "
+            "functions have no layers to add dropout to."
         )
     network = as_network(model, variables)
     types = {**network.layer_types(*inputs), "": type(model)}
@@ -183,10 +182,10 @@ def mc_dropout(
 def dropout(
     key: PRNGKey, x: Float[Array, "..."], *, rate: float, shared: Sequence[int] = ()
 ) -> Float[Array, "..."]:
-    """Inverted dropout: each element is zeroed with probability rate, or else over 1 - rate.
+    """Inverted dropout: zeroes each element with probability `rate`, divides others by 1 - rate.
 
     Args:
-        shared: axes along which one draw serves all elements.
+        shared: axes along which all elements share one draw.
     """
     if rate == 0.0:
         return x
@@ -197,9 +196,9 @@ def dropout(
 
 
 def _select(
-    where: Where, network: Network, types: Mapping[str, type], inputs: tuple[Any, ...]
+    where: Where, network: Network, types: Mapping[str, type], inputs: tuple[PyTree, ...]
 ) -> list[str]:
-    """The paths of the layers to put dropout after."""
+    """Returns the paths of the layers that dropout is added to."""
     if isinstance(where, str) and where == "layers":
         layers = [path for path, kind in types.items() if issubclass(kind, LAYERS)]
         last = layer_calls.last_called(network, layers, inputs)
@@ -220,7 +219,7 @@ def _select(
         chosen = [path for path, kind in types.items() if where(path, kind)]
     else:
         raise TypeError(
-            "where has to be 'auto', 'layers', 'dropout', a path pattern or a list of them, a "
+            "where must be 'auto', 'layers', 'dropout', a path pattern or a list of them, a "
             f"layer type, or a function (path, layer type) -> bool; got {where!r}."
         )
     if not chosen:
@@ -231,6 +230,6 @@ def _select(
 def _nothing(what: str, types: Mapping[str, type]) -> str:
     shown = ", ".join(f"{path} ({kind.__name__})" for path, kind in types.items() if path)
     return (
-        f"{what} chooses no layer to put dropout after. The network's layers are: "
+        f"{what} selects no layer to add dropout to. The network's layers are: "
         f"{shown or 'the network itself'}."
     )

@@ -4,36 +4,43 @@
     vae = svi.run(key, train_dataset, epochs=10)
     loss = svi.get_train_loss()
 
-The noise of a step comes from the key and the step's number, so a second `run` with the same key
-goes on as one longer run would have.
+The noise of a step comes from the key and the step number, so two runs with the same key give the
+same result as one longer run.
 
 Source: Blei, Kucukelbir, McAuliffe 2017, arXiv:1601.00670, section 4.3.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, cast
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax.bnn_layers import _arguments
-from bnn_jax.infer.batches import reader
+from bnn_jax.infer.batches import Batch, Dataset, reader
+from bnn_jax.infer.elbo import ELBO
 from bnn_jax.infer.loss_cell import WithLossCell
 from bnn_jax.noise import PRNGKey
 from bnn_jax.transforms import train_cells
 
+Graph: TypeAlias = nnx.GraphDef[WithLossCell]
+
+# (params, other state, optimizer state, run key, step number, x, label) -> the first three, loss
+Step = Callable[..., tuple[PyTree, PyTree, optax.OptState, Array]]
+
 
 class SVI:
-    """Trains a network in place, every `nnx.Param` of it.
+    """Trains every `nnx.Param` of a network in place.
 
     Args:
-        net_with_loss: a `WithLossCell` whose loss is an `ELBO`: the network, and what is minimised.
+        net_with_loss: a `WithLossCell`: the network and its loss, an `ELBO`.
         optimizer: an optax transformation.
 
     Raises:
-        TypeError: an argument of another type.
+        TypeError: an argument of the wrong type.
         ValueError: a network without parameters.
     """
 
@@ -43,7 +50,7 @@ class SVI:
         optimizer: optax.GradientTransformation,
     ) -> None:
         if type(net_with_loss) is train_cells.WithLossCell:
-            loss_fn: Any = net_with_loss.loss_fn
+            loss_fn = cast(ELBO, net_with_loss.loss_fn)  # WithLossCell checks the type
             net_with_loss = WithLossCell(net_with_loss.backbone, loss_fn)
         if not isinstance(net_with_loss, WithLossCell):
             raise TypeError(
@@ -55,33 +62,37 @@ class SVI:
             raise ValueError("SVI needs a network with parameters (nnx.Param), got one without.")
         self.net_with_loss = net_with_loss
         self.optimizer = optimizer
-        self._opt_state: Any = None
-        self._compiled: tuple[Any, Callable[..., Any]] | None = None
+        self._opt_state: optax.OptState | None = None
+        self._compiled: tuple[Graph, Step] | None = None
         self._steps = self._epochs = 0
         self._loss: float | None = None
 
     def run(
-        self, key: PRNGKey, train_dataset: Any, epochs: int = 10, *, batch_size: int | None = None
+        self,
+        key: PRNGKey,
+        train_dataset: Dataset,
+        epochs: int = 10,
+        *,
+        batch_size: int | None = None,
     ) -> nnx.Module:
-        """Train for some epochs; a further call goes on where this one ended.
+        """Trains for some epochs; a second call continues where the first ended.
 
-        The network is put into training mode, and keeps what it has learned when it is interrupted.
+        The network is put into training mode. An interrupted run keeps its parameters.
 
         Args:
-            key: gives the noise of every step, and the order of the examples.
-            train_dataset: arrays, x or (x, label), shuffled anew for each epoch, without a last
-                batch that is not full; or a list or another iterable of batches, taken as they
-                come. A batch is x, (x, label), or a dict with "image" and "label".
-            epochs: passes over the data.
-            batch_size: the size of a batch, for arrays and only for them.
+            key: determines the noise of every step and the order of the examples.
+            train_dataset: arrays, x or (x, label), which are reshuffled in each epoch and whose
+                last incomplete batch is dropped; or an iterable of batches, used in its own order.
+                A batch is x, (x, label), or a dict with "image" and "label".
+            epochs: number of passes over the data.
+            batch_size: examples per batch; required for arrays, and allowed only for them.
 
         Returns:
-            The network itself: the backbone of net_with_loss.
+            The trained network, which is the backbone of net_with_loss.
 
         Raises:
-            TypeError: data of another kind, or images that are not floating point.
-            ValueError: epochs < 1; an iterator that more than one epoch would need; an epoch
-                without batches.
+            TypeError: unsupported data, or x that is not floating point.
+            ValueError: epochs < 1; an iterator with more than one epoch; an epoch without batches.
         """
         _arguments.positive_int("SVI", "epochs", epochs)
         start_epoch = reader(train_dataset, epochs=epochs, batch_size=batch_size)
@@ -93,18 +104,18 @@ class SVI:
         return self.net_with_loss.backbone
 
     def get_train_loss(self) -> float:
-        """The loss per example, in nats, averaged over the steps of the last epoch.
+        """Returns the loss per example, in nats, averaged over the last epoch.
 
         Raises:
-            RuntimeError: there was no epoch yet.
+            RuntimeError: no epoch has been run.
         """
         if self._loss is None:
             raise RuntimeError("There is no training loss yet: call run(key, train_dataset) first.")
         return self._loss
 
-    def _run_epoch(self, key: PRNGKey, batches: Any) -> None:
-        parts: Any = nnx.split(self.net_with_loss, nnx.Param, ...)
-        graph, params, others = parts
+    def _run_epoch(self, key: PRNGKey, batches: Iterator[Batch]) -> None:
+        graph, *states = nnx.split(self.net_with_loss, nnx.Param, ...)
+        params, others = states
         step = self._step(graph)
         if self._opt_state is None:
             self._opt_state = self.optimizer.init(params)
@@ -123,30 +134,36 @@ class SVI:
         if not losses:
             raise ValueError(
                 f"train_dataset gave no batches in epoch {self._epochs + 1}: pass a list, or an "
-                "object whose iter() starts anew."
+                "object whose iter() starts again from the first batch."
             )
         self._loss = float(np.sum(np.asarray(jax.device_get(losses), np.float64))) / examples
 
-    def _step(self, graph: Any) -> Callable[..., Any]:
-        """The compiled step of this structure of the network, made once."""
+    def _step(self, graph: Graph) -> Step:
+        """Returns the compiled step for this network structure, built once."""
         if self._compiled is None or self._compiled[0] != graph:
             self._compiled = graph, jax.jit(_build_step(graph, self.optimizer))
         return self._compiled[1]
 
 
-def _build_step(graph: Any, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+def _build_step(graph: Graph, optimizer: optax.GradientTransformation) -> Step:
     def step(
-        params: Any, others: Any, opt_state: Any, run_key: Any, index: Any, x: Any, label: Any
-    ) -> tuple[Any, Any, Any, Any]:
+        params: PyTree,
+        others: PyTree,
+        opt_state: optax.OptState,
+        run_key: PRNGKey,
+        index: ArrayLike,
+        x: Array,
+        label: Array | None,
+    ) -> tuple[PyTree, PyTree, optax.OptState, Array]:
         key = jax.random.fold_in(run_key, index)
 
-        def loss_of(params: Any) -> tuple[Any, Any]:
+        def loss_of(params: PyTree) -> tuple[Array, PyTree]:
             cell = nnx.merge(graph, params, others, copy=True)
             loss = cell(key, x, label)
             return loss, nnx.state(cell, nnx.Not(nnx.Param))
 
         (loss, new_others), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
-        # The optimizer is others' code, which need not keep to a strict dtype promotion.
+        # Third-party optimizers may rely on standard dtype promotion.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)

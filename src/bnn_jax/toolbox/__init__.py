@@ -1,7 +1,8 @@
-"""Evaluation of uncertainty: functions of arrays, a file for each question; MindSpore's classes."""
+"""Metrics of predictions and their uncertainty, as functions of arrays; MindSpore's classes."""
 
 from bnn_jax.toolbox import calibration as calibration
 from bnn_jax.toolbox import conformal as conformal
+from bnn_jax.toolbox import fidelity as fidelity
 from bnn_jax.toolbox import intervals as intervals
 from bnn_jax.toolbox import metrics as metrics
 from bnn_jax.toolbox import out_of_distribution as out_of_distribution

@@ -1,14 +1,13 @@
-"""Further training of a network that is trained already, and where its params are kept."""
+"""Further training of a trained network, and saving and reading of its params."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 import orbax.checkpoint as ocp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax import train
 from bnn_jax.noise import PRNGKey
@@ -20,14 +19,14 @@ def train_further(
     key: PRNGKey,
     forward: Forward,
     params: PyTree,
-    loss_fn: Callable[[Any, Any], Array],
+    loss_fn: Callable[..., Array],
     optimizer: optax.GradientTransformation,
-    batches: Iterable[tuple[Any, Any]],
+    batches: Iterable[tuple[PyTree, ArrayLike]],
     *,
     epochs: int,
 ) -> PyTree:
-    """The params after some epochs. They hold no random weights: the loss is the data's alone."""
-    # Without random weights there is no KL, and the prior has no part in it.
+    """Returns the params after training on the data loss; they contain no random weights."""
+    # Without random weights the KL is zero, so the prior has no effect.
     step = jax.jit(
         train.build_step(forward, loss_fn, optimizer, NormalPrior(), dnn_factor=1.0, bnn_factor=0.0)
     )
@@ -44,13 +43,13 @@ def save(path: Path, params: PyTree) -> None:
 
 
 def read(path: Path, like: PyTree) -> PyTree:
-    """The saved params, which have to have the structure, shapes and dtypes of `like`."""
+    """Returns the saved params, which must have the structure, shapes and dtypes of `like`."""
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path, abstract)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
-            f"The model saved in {path} is not one of this network, or is damaged "
+            f"The model saved in {path} does not fit this network, or is damaged "
             f"({' '.join(str(error).split())[:120]})."
         ) from error

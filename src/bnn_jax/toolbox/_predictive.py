@@ -1,4 +1,4 @@
-"""A predictive distribution of numbers as metrics are given it: mean and std, or samples."""
+"""Predictive distributions of numbers, given by mean and std or by samples."""
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -11,19 +11,20 @@ Samples = Float[ArrayIn, "samples examples *outputs"]
 
 
 def mean_std_targets(mean: Numbers, std: Numbers, targets: Numbers) -> tuple[Array, Array, Array]:
-    """The three in their widest type, checked to match, the std to be positive."""
-    m, s, y = _examples.floats(mean=mean, std=std, targets=targets)
+    """Converts the three to their widest type; they must be finite, and the std positive."""
+    m, s, y = _examples.finite_floats(mean=mean, std=std, targets=targets)
     _examples.check_positive("std", s)
     return m, s, y
 
 
 def samples_and_targets(samples: Samples, targets: Numbers) -> tuple[Array, Array]:
-    """Both in their widest type, checked to match."""
+    """Converts both to their widest type; they must be finite and their shapes must match."""
     if np.shape(samples)[1:] != np.shape(targets) or np.shape(samples)[:1] == (0,):
         raise ValueError(
-            "samples have to be of shape (samples, *shape of the targets), at least one; got "
+            "samples must be of shape (samples, *shape of the targets), at least one; got "
             f"{np.shape(samples)} for targets {np.shape(targets)}."
         )
-    (x,), (y,) = _examples.floats(samples=samples), _examples.floats(targets=targets)
+    (x,) = _examples.finite_floats(samples=samples)
+    (y,) = _examples.finite_floats(targets=targets)
     dtype = np.result_type(x.dtype, y.dtype)
     return x.astype(dtype), y.astype(dtype)

@@ -1,7 +1,8 @@
-"""Losses that teach a network the noise of its data, without labels for the noise.
+"""Losses by which a network learns the noise of its data, without labels for the noise.
 
-The network predicts for each example its outputs and how noisy they are. Noise that is large makes
-errors cheap and is itself charged for, so it is learned to be large where errors are.
+The network predicts its outputs and their noise for each example. A large predicted noise reduces
+the cost of errors but has a cost of its own, so the network learns a large noise where errors are
+large.
 
 Source: Kendall, Gal 2017, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer
 Vision?", arXiv:1703.04977, equations 8 (regression) and 12 (classification).
@@ -24,13 +25,13 @@ def regression(
     log_variance: Float[Array, "batch ..."],
     targets: Float[Array, "batch ..."],
 ) -> Float[Array, ""]:
-    """The mean over all elements of (y - f)^2 exp(-s) / 2 + s / 2, with s the log variance.
+    """Returns the mean over all elements of (y - f)^2 exp(-s) / 2 + s / 2, s the log variance.
 
-    It is the negative log likelihood of a Gaussian in nats, without its constant log(2 pi) / 2.
+    This is the negative log likelihood of a Gaussian in nats, without its constant log(2 pi) / 2.
     """
     if not outputs.shape == log_variance.shape == targets.shape:
         raise ValueError(
-            "outputs, log_variance and targets have to be of one shape, got "
+            "outputs, log_variance and targets must be of the same shape, got "
             f"{outputs.shape}, {log_variance.shape} and {targets.shape}: reshape the targets, such "
             "as y[:, None]."
         )
@@ -46,23 +47,23 @@ def classification(
     *,
     average: Average = "probabilities",
 ) -> Float[Array, ""]:
-    """Cross entropy of noisy logits, logits + std * noise: the mean over the batch, in nats.
+    """Returns the mean cross entropy of the noisy logits, logits + std * noise, in nats.
 
     Args:
-        logits: the network's.
-        std: of the noise of each logit.
-        labels: the classes.
+        logits: outputs of the network.
+        std: standard deviation of the noise of each logit.
+        labels: class numbers.
         noise: independent standard normal draws, (draws, batch, classes): one for each logit.
-        average: what is averaged over the draws. The article's -log of the mean probability of the
-            label, or "losses", the mean of -log probability, as in MindSpore. The latter teaches
-            nothing about noise: cross entropy is convex in the logits, so noise can only raise its
-            mean, and its best std is zero whatever the data.
+        average: the quantity averaged over draws. "probabilities" is -log of the mean probability
+            of the label, as in the paper. "losses" is the mean of -log probability, as in
+            MindSpore; it cannot learn the noise, because cross entropy is convex in the logits:
+            noise only raises its mean, so the best std is zero for any data.
 
-    MindSpore's value is that of average="losses" with one number per draw that all logits share,
+    MindSpore's value is that of average="losses" with one number per draw, shared by all logits:
     noise of shape (draws, 1, 1).
     """
     if average not in ("probabilities", "losses"):
-        raise ValueError(f"average has to be 'probabilities' or 'losses', got {average!r}.")
+        raise ValueError(f"average must be 'probabilities' or 'losses', got {average!r}.")
     log_p = jax.nn.log_softmax(logits[None] + std[None] * noise)
     chosen = jnp.take_along_axis(log_p, labels[None, :, None], axis=-1)[..., 0]
     if average == "losses":

@@ -1,15 +1,15 @@
-"""Are class probabilities honest: of the examples said to be right with 80 %, are 80 % right?
+"""Calibration of class probabilities: of the predictions made with 80 % confidence, 80 % are right.
 
-The examples are put into bins by confidence, and in each bin the fraction that is right is
-compared with the mean confidence. A calibration error is the mean of the gaps, each bin weighing as
-much as its examples:
+Examples are put into bins by confidence, the probability of the predicted class. In each bin the
+accuracy is compared with the mean confidence. A calibration error is the mean of these gaps,
+weighted by the number of examples in each bin:
 
     sum over bins of |sum of w * correct - sum of w * confidence| / sum of w
 
 Sources: Naeini, Cooper, Hauskrecht 2015, "Obtaining well calibrated probabilities using Bayesian
 binning", and Guo, Pleiss, Sun, Weinberger 2017, arXiv:1706.04599 (expected calibration error);
-Nixon, Dusenberry, Zhang, Jerfel, Tran 2019, arXiv:1904.01685 (equal-mass bins, and the class-wise
-error, there called static).
+Nixon, Dusenberry, Zhang, Jerfel, Tran 2019, arXiv:1904.01685 (equal-mass bins; the class-wise
+error, called static there).
 """
 
 from functools import partial
@@ -25,12 +25,12 @@ from bnn_jax.toolbox._examples import Labels, Probabilities, Weights
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram, bin by bin.
+    """The values of a reliability diagram, one per bin.
 
     Attributes:
-        edges: borders of the bins, ascending.
+        edges: bin edges, ascending.
         confidence: mean probability of the predicted class; NaN in an empty bin.
-        accuracy: fraction that is right; NaN in an empty bin.
+        accuracy: fraction of correct predictions; NaN in an empty bin.
         counts: number of examples, or sum of their weights.
     """
 
@@ -45,8 +45,8 @@ def ece(
 ) -> Float[Array, ""]:
     """Expected calibration error, in [0, 1]: mean |accuracy - confidence| over bins of equal width.
 
-    Bin i holds the confidences in (i / bins, (i + 1) / bins]; each weighs as many examples as it
-    has.
+    Bin i holds the confidences in (i / bins, (i + 1) / bins]. Each bin is weighted by its number of
+    examples.
     """
     _examples.check_at_least_one("bins", bins)
     given = _examples.labelled(probabilities, labels, weights)
@@ -56,10 +56,10 @@ def ece(
 def adaptive_ece(
     probabilities: Probabilities, labels: Labels, *, bins: int = 15, weights: Weights = None
 ) -> Float[Array, ""]:
-    """Calibration error over bins that hold equally many examples, in [0, 1].
+    """Calibration error over bins of equal numbers of examples, in [0, 1].
 
-    The bins have the same weight exactly: an example on a border counts in part for either bin.
-    Examples of equal confidence count alike, in whatever order they come.
+    The bins have exactly equal weight: an example on an edge is divided between both bins. The
+    result does not depend on the order of examples of equal confidence.
     """
     _examples.check_at_least_one("bins", bins)
     given = _examples.labelled(probabilities, labels, weights)
@@ -69,11 +69,11 @@ def adaptive_ece(
 def classwise_ece(
     probabilities: Probabilities, labels: Labels, *, bins: int = 15, weights: Weights = None
 ) -> Float[Array, ""]:
-    """Static calibration error, in [0, 1]: the mean over classes of each one's calibration error.
+    """Static calibration error, in [0, 1]: the mean over classes of each class's calibration error.
 
-    For class k, all examples are put into bins of equal width by their probability of k, and that
-    is compared with the fraction that is of class k. It sees all probabilities, not the largest
-    alone.
+    For class k, all examples are put into bins of equal width by their probability of class k, and
+    in each bin the mean probability is compared with the fraction of examples of class k. All
+    probabilities contribute, not only the largest.
     """
     _examples.check_at_least_one("bins", bins)
     given = _examples.labelled(probabilities, labels, weights)
@@ -88,7 +88,7 @@ def reliability(
     equal_mass: bool = False,
     weights: Weights = None,
 ) -> Reliability:
-    """The bins of `ece`, or with `equal_mass` those of `adaptive_ece`, to draw a diagram of."""
+    """Returns the bins of `ece`, or with `equal_mass` those of `adaptive_ece`, for a diagram."""
     _examples.check_at_least_one("bins", bins)
     given = _examples.labelled(probabilities, labels, weights)
     if equal_mass:
@@ -105,13 +105,13 @@ def _equal_width_sums(p: Array, labels: Array, w: Array, *, bins: int) -> Array:
 
 @partial(jax.jit, static_argnames="bins")
 def _equal_mass_sums(p: Array, labels: Array, w: Array, *, bins: int) -> tuple[Array, Array]:
-    """The edges, and the sums between them: differences of sums that run with the confidence."""
+    """Returns the edges and the sums between them, as differences of running sums."""
     confidence, correct = _predictions(p, labels)
     values = jnp.stack([w, w * confidence, w * correct], axis=1)
     ascending, running = _examples.running_sums(confidence, values)
     running = jnp.concatenate([jnp.zeros((1, 3), w.dtype), running])
     mass = running[:, 0]
-    # In this order it is exact where a border lies between two examples.
+    # Multiplying first is exact where a border lies between two examples.
     borders = mass[-1] * jnp.arange(bins + 1, dtype=w.dtype) / bins
     at_borders = [borders, *(jnp.interp(borders, mass, running[:, i]) for i in (1, 2))]
     at = jnp.minimum(jnp.searchsorted(mass[1:], borders, side="left"), len(ascending) - 1)
@@ -130,18 +130,18 @@ def _classwise_sums(p: Array, labels: Array, w: Array, *, bins: int) -> Array:
 
 
 def _predictions(p: Array, labels: Array) -> tuple[Array, Array]:
-    """The confidence of each example, and 1 where it is right."""
+    """Returns the confidence of each example, and 1 where the prediction is right."""
     return jnp.max(p, axis=-1), (jnp.argmax(p, axis=-1) == labels).astype(p.dtype)
 
 
 def _bin(confidence: Array, bins: int) -> Array:
-    # Rounded once: jnp.linspace in float32 misses some of them by an ulp.
+    # jnp.linspace in float32 rounds twice, which misses some edges by an ulp.
     inner = jnp.asarray(np.arange(1, bins) / bins, confidence.dtype)
     return jnp.searchsorted(inner, confidence, side="left")
 
 
 def _sums_in_bins(confidence: Array, correct: Array, w: Array, index: Array, bins: int) -> Array:
-    """In each bin the sums of w, w * confidence and w * correct: (bins, 3)."""
+    """Returns the sums of w, w * confidence and w * correct in each bin, (bins, 3)."""
     values = jnp.stack([w, w * confidence, w * correct], axis=1)
     return jnp.zeros((bins, 3), w.dtype).at[index].add(values)
 

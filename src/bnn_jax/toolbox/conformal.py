@@ -1,16 +1,17 @@
-"""Split conformal prediction: sets and intervals that hold the truth with a chosen probability.
+"""Split conformal prediction: sets and intervals that contain the truth with a chosen probability.
 
-A score says how badly a label fits a prediction. Of n held-out calibration examples, the threshold
-is the score of rank ceil((n + 1) * (1 - alpha)). The prediction for a new example is every label
-whose score is at most that. If calibration and new examples are exchangeable, it holds the true
-label with a probability of at least 1 - alpha, whatever the network and the data, and of at most
-1 - alpha + 1 / (n + 1) if no two scores are equal. That is over all inputs, not for each of them.
+A score measures how badly a label fits a prediction. The threshold is the score of rank
+ceil((n + 1) * (1 - alpha)) among n held-out calibration examples. The prediction set of a new
+example is every label whose score is at most the threshold. If calibration and new examples are
+exchangeable, the set contains the true label with probability at least 1 - alpha, for any network
+and any data, and at most 1 - alpha + 1 / (n + 1) if no two scores are equal. This probability is
+marginal: it holds over all inputs, not for each input.
 
     threshold = conformal.threshold(of_labels(aps_scores(p), labels), alpha=0.1)
     sets = prediction_sets(aps_scores(p_new), threshold)            # classification
     low, high = residual_interval(mean_new, threshold)              # regression
 
-Calibration takes no weights: the guarantee is for examples that count alike.
+Calibration takes no weights: the guarantee requires examples of equal weight.
 
 Sources: Papadopoulos, Proedrou, Vovk, Gammerman 2002, "Inductive confidence machines for
 regression", and Lei, G'Sell, Rinaldo, Tibshirani, Wasserman 2018, arXiv:1604.04173 (split
@@ -36,30 +37,30 @@ Sets = Bool[ArrayIn, "examples classes"]
 
 
 def threshold(scores: Numbers, *, alpha: float) -> Float[Array, ""]:
-    """The calibration score of rank ceil((n + 1) * (1 - alpha)); inf where that is above n.
+    """Returns the calibration score of rank ceil((n + 1) * (1 - alpha)), or inf if that exceeds n.
 
     Args:
-        scores: of the true labels of n calibration examples that the network was not trained on.
+        scores: scores of the true labels of n calibration examples, not used in training.
         alpha: probability of missing the truth, in (0, 1). Below 1 / (n + 1) there are too few
-            examples to promise that, and the threshold is infinite: everything is predicted.
+            examples for the guarantee, so the threshold is infinite and every label is predicted.
 
     Raises:
-        ValueError: an alpha that is not in (0, 1), or scores that are NaN.
+        ValueError: alpha outside (0, 1), or scores that are NaN.
     """
     if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha is the probability of a miss, 0 < alpha < 1; got {alpha!r}.")
+        raise ValueError(f"alpha must be a probability, 0 < alpha < 1; got {alpha!r}.")
     (s,) = _examples.floats(scores=scores)
     _examples.check_rankable("scores", s)
     n = len(s)
-    # As a decimal number: in binary (29 + 1) * (1 - 0.1) is a bit more than 27.
+    # In decimal, because in floating point (29 + 1) * (1 - 0.1) is above 27.
     rank = math.ceil((n + 1) * (1 - Fraction(repr(float(alpha)))))
     return jnp.sort(s)[rank - 1] if rank <= n else jnp.asarray(jnp.inf, s.dtype)
 
 
 def lac_scores(probabilities: Probabilities) -> Float[Array, "examples classes"]:
-    """1 - probability of each class: the smallest sets on average (LAC, also called THR).
+    """Returns 1 - probability of each class (LAC, also called THR): the smallest sets on average.
 
-    A set may be empty. Adding the most probable class to all sets keeps the guarantee.
+    A set can be empty. Adding the most probable class to every set preserves the guarantee.
     """
     return 1 - _examples.class_probabilities(probabilities)
 
@@ -67,25 +68,27 @@ def lac_scores(probabilities: Probabilities) -> Float[Array, "examples classes"]
 def aps_scores(
     probabilities: Probabilities, *, uniform: Numbers | None = None
 ) -> Float[Array, "examples classes"]:
-    """The probability of all classes down to each, itself included: sets adapt to the input (APS).
+    """Returns the total probability of all classes at least as probable as each class (APS).
+
+    Sets are larger for inputs that are harder to classify.
 
     Args:
-        probabilities: of the classes; of equal ones the first counts as the more probable.
-        uniform: one number from [0, 1) per example, `jax.random.uniform(key, (examples,))`: that
-            part of the class's own probability is counted. Sets are smaller and their coverage is
-            1 - alpha more exactly, but they are random, and may be empty. By default all of it.
+        probabilities: (examples, classes). Of equally probable classes, the first is ranked higher.
+        uniform: one number from [0, 1) per example, `jax.random.uniform(key, (examples,))`: the
+            fraction of the class's own probability that is counted, by default 1. Sets are then
+            smaller and their coverage is closer to 1 - alpha, but they are random and can be empty.
     """
     p = _examples.class_probabilities(probabilities)
     part = jnp.asarray(np.ones(p.shape[0], p.dtype))
     if uniform is not None:
         part = jnp.asarray(uniform, p.dtype)
         if part.shape != (p.shape[0],):
-            raise ValueError(f"uniform has to be of shape ({p.shape[0]},), got {part.shape}.")
+            raise ValueError(f"uniform must be of shape ({p.shape[0]},), got {part.shape}.")
     return _aps(p, part)
 
 
 def of_labels(class_scores: ClassScores, labels: Labels) -> Float[Array, " examples"]:
-    """The scores of the true labels, to calibrate with."""
+    """Returns the scores of the true labels, for calibration."""
     s = _of_classes("class_scores", class_scores)
     labels = _examples.class_labels(labels, examples=s.shape[0], classes=s.shape[1])
     return jnp.take_along_axis(s, labels[:, None], axis=1)[:, 0]
@@ -94,20 +97,20 @@ def of_labels(class_scores: ClassScores, labels: Labels) -> Float[Array, " examp
 def prediction_sets(
     class_scores: ClassScores, threshold: ArrayLike
 ) -> Bool[Array, "examples classes"]:
-    """The classes that belong to each set: those whose score is at most the threshold."""
+    """Returns whether each class is in the set: its score is at most the threshold."""
     s = _of_classes("class_scores", class_scores)
-    return s <= jnp.asarray(threshold, s.dtype)
+    return s <= _checked_threshold(threshold, s)
 
 
 def set_coverage(sets: Sets, labels: Labels, *, weights: Weights = None) -> Float[Array, ""]:
-    """Fraction of the sets that hold the label."""
+    """Fraction of the sets that contain the label."""
     inside = _of_classes("sets", sets)
     w = _examples.example_weights(weights, inside)
     return _examples.mean_of(jnp.asarray, w, of_labels(inside, labels))
 
 
 def mean_set_size(sets: Sets, *, weights: Weights = None) -> Float[Array, ""]:
-    """Mean number of classes in a set; lower is better at equal coverage."""
+    """Mean number of classes per set; lower is better at equal coverage."""
     inside = _of_classes("sets", sets)
     return _examples.mean_of(_size, _examples.example_weights(weights, inside), inside)
 
@@ -115,39 +118,40 @@ def mean_set_size(sets: Sets, *, weights: Weights = None) -> Float[Array, ""]:
 def residual_scores(
     mean: Numbers, targets: Numbers, *, std: Numbers | None = None
 ) -> Float[Array, " examples"]:
-    """|target - mean|, or with `std` that over the std: intervals as wide as the input is hard."""
-    m, y = _examples.floats(mean=mean, targets=targets)
+    """Returns |target - mean|, divided by `std` if given, for intervals that adapt to the input."""
+    m, y = _examples.finite_floats(mean=mean, targets=targets)
     return jnp.abs(y - m) if std is None else jnp.abs(y - m) / _positive(std, m)
 
 
 def residual_interval(
     mean: Numbers, threshold: ArrayLike, *, std: Numbers | None = None
 ) -> tuple[Float[Array, " examples"], Float[Array, " examples"]]:
-    """(low, high) = mean -+ threshold, or with `std` mean -+ threshold * std.
+    """Returns (low, high) = mean -+ threshold, or with `std` mean -+ threshold * std.
 
-    `intervals.coverage` and `intervals.mean_width` tell how good they are.
+    `intervals.coverage` and `intervals.mean_width` evaluate them.
     """
-    (m,) = _examples.floats(mean=mean)
-    half = jnp.broadcast_to(jnp.asarray(threshold, m.dtype), m.shape)
+    (m,) = _examples.finite_floats(mean=mean)
+    half = jnp.broadcast_to(_checked_threshold(threshold, m), m.shape)
     half = half if std is None else half * _positive(std, m)
     return m - half, m + half
 
 
 def cqr_scores(low: Numbers, high: Numbers, targets: Numbers) -> Float[Array, " examples"]:
-    """How far the target is outside of predicted quantiles, negative inside."""
-    low, high, y = _examples.floats(low=low, high=high, targets=targets)
+    """Returns the distance of the target from the predicted quantiles, negative inside them."""
+    low, high, y = _examples.finite_floats(low=low, high=high, targets=targets)
     return jnp.maximum(low - y, y - high)
 
 
 def cqr_interval(
     low: Numbers, high: Numbers, threshold: ArrayLike
 ) -> tuple[Float[Array, " examples"], Float[Array, " examples"]]:
-    """(low - threshold, high + threshold): predicted quantiles, widened or narrowed alike.
+    """Returns (low - threshold, high + threshold).
 
-    Narrowed by more than its width an interval is empty, with low above high.
+    A negative threshold narrows the intervals. If it exceeds half the width, the interval is empty,
+    with low above high.
     """
-    low, high = _examples.floats(low=low, high=high)
-    by = jnp.asarray(threshold, low.dtype)
+    low, high = _examples.finite_floats(low=low, high=high)
+    by = _checked_threshold(threshold, low)
     return low - by, high + by
 
 
@@ -166,11 +170,18 @@ def _aps(p: Array, part: Array) -> Array:
 def _of_classes(name: str, x: ArrayIn) -> Float[Array, "examples classes"]:
     (values,) = _examples.floats(**{name: x})
     if values.ndim != 2:
-        raise ValueError(f"{name} have to be of shape (examples, classes), got {values.shape}.")
+        raise ValueError(f"{name} must be of shape (examples, classes), got {values.shape}.")
+    _examples.check_not_nan(name, values)
     return values
 
 
+def _checked_threshold(threshold: ArrayLike, like: Array) -> Array:
+    value = jnp.asarray(threshold, like.dtype)
+    _examples.check_not_nan("threshold", value)
+    return value
+
+
 def _positive(std: Numbers, mean: Array) -> Float[Array, " examples"]:
-    _, s = _examples.floats(mean=mean, std=std)
+    _, s = _examples.finite_floats(mean=mean, std=std)
     _examples.check_positive("std", s)
     return s

@@ -1,8 +1,8 @@
-"""How good class probabilities are: arrays in, numbers out.
+"""Accuracy and proper scores of class probabilities.
 
-Every function runs inside `jit`, and takes `weights`: an example of weight w counts as w copies.
-Calibration has a file of its own; the expected calibration error stands here too, as the one
-number of it that is reported everywhere.
+Every function runs inside `jit` and takes `weights`: an example of weight w counts as w copies.
+Outside `jit`, NaN or infinite probabilities and labels out of range are errors. `ece` is defined in
+`calibration` and re-exported here.
 
 Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
 """
@@ -18,7 +18,10 @@ from bnn_jax.toolbox.calibration import ece as ece
 def accuracy(
     probabilities: Probabilities, labels: Labels, *, weights: Weights = None
 ) -> Float[Array, ""]:
-    """Fraction of examples whose most probable class is the label; of equal ones the first."""
+    """Fraction of examples whose most probable class is the label, in [0, 1].
+
+    If classes are equally probable, the first counts.
+    """
     p, labels, w = _examples.labelled(probabilities, labels, weights)
     return _examples.mean_of(_correct, w, p, labels)
 
@@ -26,7 +29,7 @@ def accuracy(
 def nll(
     probabilities: Probabilities, labels: Labels, *, weights: Weights = None
 ) -> Float[Array, ""]:
-    """Mean negative log probability of the label, in nats; finite also where that is 0."""
+    """Mean negative log probability of the label, in nats; finite even where it is 0."""
     p, labels, w = _examples.labelled(probabilities, labels, weights)
     return _examples.mean_of(_surprise, w, p, labels)
 
@@ -36,8 +39,8 @@ def brier(
 ) -> Float[Array, ""]:
     """Mean over examples of the squared distance from the one-hot label, in [0, 2].
 
-    Brier's own definition, summed over classes. Of two classes it is twice the squared error of
-    the probability of one of them.
+    This is Brier's definition, summed over classes. For two classes it is twice the squared error
+    of the probability of one of them.
     """
     p, labels, w = _examples.labelled(probabilities, labels, weights)
     return _examples.mean_of(_squared_distance, w, p, labels)

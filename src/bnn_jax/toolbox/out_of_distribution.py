@@ -1,12 +1,11 @@
-"""Does a score tell examples that are out of distribution from those that are in it?
+"""Detection of out-of-distribution examples by a score, such as mutual information or entropy.
 
-The convention is one for all: a higher score means more out of distribution, and out of
-distribution is the positive class. Mutual information, predictive entropy and reconstruction errors
-are such scores as they stand; of a confidence, pass its negative. Equal scores are never parted, so
-their order does not matter.
+A higher score always means further out of distribution, and out of distribution is the positive
+class. Mutual information, predictive entropy and reconstruction errors can be passed as they are;
+for a confidence, pass its negative. Results do not depend on the order of examples of equal score.
 
-With "wrongly classified" in place of "out of distribution" the same functions measure how well a
-score finds errors.
+The same functions measure how well a score detects errors: pass whether each prediction is wrong
+in place of `is_out`.
 
 Sources: Hendrycks, Gimpel 2017, arXiv:1610.02136 (AUROC and AUPR of detection); Liang, Li, Srikant
 2018, arXiv:1706.02690 (FPR at 95 % TPR).
@@ -29,9 +28,9 @@ class ROC(NamedTuple):
     """The ROC curve from (0, 0) to (1, 1), one point per example after the first.
 
     Attributes:
-        threshold: examples of at least this score are called out of distribution; inf at first.
-        fpr: fraction of the in-distribution examples that are called out, wrongly.
-        tpr: fraction of the out-of-distribution examples that are called out, rightly.
+        threshold: examples of at least this score are detected; inf at the first point.
+        fpr: fraction of the in-distribution examples that are detected, wrongly.
+        tpr: fraction of the out-of-distribution examples that are detected.
     """
 
     threshold: Float[Array, " points"]
@@ -42,16 +41,16 @@ class ROC(NamedTuple):
 def auroc(scores: Scores, is_out: IsOut, *, weights: Weights = None) -> Float[Array, ""]:
     """Area under the ROC curve, in [0, 1]; 0.5 is chance.
 
-    The probability that an example out of distribution scores higher than one in it, equal scores
-    counted half.
+    This is the probability that an example out of distribution scores higher than one in
+    distribution, where equal scores count one half.
 
     Args:
-        scores: of all examples, those in and those out of distribution; higher is more out.
-        is_out: which of them are out of distribution.
-        weights: of the examples.
+        scores: one per example, in and out of distribution; higher is further out.
+        is_out: True for examples that are out of distribution.
+        weights: one per example.
 
     Raises:
-        ValueError: unless there are examples of both kinds.
+        ValueError: scores that are NaN, or examples of one kind only.
     """
     return _auroc(*_checked(scores, is_out, weights))
 
@@ -59,8 +58,8 @@ def auroc(scores: Scores, is_out: IsOut, *, weights: Weights = None) -> Float[Ar
 def aupr(scores: Scores, is_out: IsOut, *, weights: Weights = None) -> Float[Array, ""]:
     """Area under the precision-recall curve as average precision, in [0, 1].
 
-    The sum over thresholds of the gain in recall times precision, without interpolation. Chance is
-    the fraction of examples that are out of distribution, so it depends on their number.
+    This is the sum over thresholds of the increase in recall times the precision, without
+    interpolation. The value at chance is the fraction of examples that are out of distribution.
     """
     return _average_precision(*_checked(scores, is_out, weights))
 
@@ -68,25 +67,25 @@ def aupr(scores: Scores, is_out: IsOut, *, weights: Weights = None) -> Float[Arr
 def fpr_at_tpr(
     scores: Scores, is_out: IsOut, *, tpr: float = 0.95, weights: Weights = None
 ) -> Float[Array, ""]:
-    """False alarms, in [0, 1], at the highest threshold that finds a fraction `tpr` of what is out.
+    """False positive rate, in [0, 1], at the highest threshold with a true positive rate >= `tpr`.
 
-    Where the in-distribution examples are taken for the positive class, as some papers do, pass
+    Some papers take the in-distribution examples as the positive class: for their definition, pass
     -scores and ~is_out.
     """
     if not 0.0 < tpr <= 1.0:
-        raise ValueError(f"tpr is a fraction to find, 0 < tpr <= 1; got {tpr!r}.")
+        raise ValueError(f"tpr must be a fraction, 0 < tpr <= 1; got {tpr!r}.")
     return _false_alarms(*_checked(scores, is_out, weights), tpr)
 
 
 def roc_curve(scores: Scores, is_out: IsOut, *, weights: Weights = None) -> ROC:
-    """The fractions called out of distribution, rightly and wrongly, at each score as threshold."""
+    """Returns the true and false positive rates with each score as the threshold."""
     return _roc(*_checked(scores, is_out, weights))
 
 
 def _checked(scores: Scores, is_out: IsOut, weights: Weights) -> tuple[Array, Array, Array]:
     kind = jnp.asarray(is_out).dtype
     if not jnp.issubdtype(kind, jnp.bool_):
-        raise ValueError(f"is_out has to be boolean, True is out of distribution; got {kind}.")
+        raise ValueError(f"is_out must be boolean, True for out of distribution; got {kind}.")
     s, out = _examples.floats(scores=scores, is_out=is_out)
     _examples.check_rankable("scores", s)
     w = _examples.example_weights(weights, s)
@@ -95,14 +94,14 @@ def _checked(scores: Scores, is_out: IsOut, weights: Weights) -> tuple[Array, Ar
         total, of_out = known_w.sum(), known_w[known_out > 0].sum()
         if not 0 < of_out < total:
             raise ValueError(
-                "There have to be examples both in and out of distribution; those out have a "
-                f"weight of {of_out:.4g}, of {total:.4g} in all."
+                "There must be examples both in and out of distribution; those out have a "
+                f"weight of {of_out:.4g} in a total of {total:.4g}."
             )
     return s, out, w
 
 
 def _counts(scores: Array, out: Array, w: Array) -> tuple[Array, Array, Array]:
-    """Scores, descending, and the weight of either kind that scores at least as much."""
+    """Returns descending scores, and for each kind the weight that scores at least as much."""
     columns = jnp.stack([w * out, w * (1 - out)], axis=1)
     descending, sums = _examples.running_sums(-scores, columns)
     return -descending, sums[:, 0], sums[:, 1]
@@ -136,6 +135,6 @@ def _average_precision(scores: Array, out: Array, w: Array) -> Float[Array, ""]:
 @jax.jit
 def _false_alarms(scores: Array, out: Array, w: Array, tpr: Array) -> Float[Array, ""]:
     _, true, false = _counts(scores, out, w)
-    # 19 of 20 are 95 %, however that is rounded.
+    # A tolerance, so that 19 of 20 examples reach 0.95 in floating point.
     needed = tpr * true[-1] * (1 - 8 * jnp.finfo(true.dtype).eps)
     return false[jnp.argmax(true >= needed)] / false[-1]

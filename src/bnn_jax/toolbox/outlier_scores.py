@@ -1,8 +1,8 @@
-"""How strange an example is to a variational autoencoder: arrays in, one score for each out.
+"""Anomaly scores of a variational autoencoder, one per example; higher is more anomalous.
 
-Every score has the same arguments: the examples x, (n, ...); the squared error of each draw and
-example, (draws, n); the standard normal noise of the codes, (draws, n, latent); mean and std of the
-codes, (n, latent). A code is mean + std * eps.
+All scores take the same arguments: the examples x, (n, ...); the squared error of each draw and
+example, (draws, n); the standard normal noise eps of the codes, (draws, n, latent); mean and std of
+the codes, (n, latent). A code is mean + std * eps.
 
 Sources: An, Cho 2015, "Variational autoencoder based anomaly detection using reconstruction
 probability" (an average over draws); Burda, Grosse, Salakhutdinov 2016, arXiv:1509.00519, equation
@@ -26,29 +26,32 @@ Score = Float[Array, " n"]
 
 
 def distance(x: Examples, errors: Errors, eps: Eps, mean: Codes, std: Codes) -> Score:
-    """The Euclidean distance from x to its reconstruction, the mean over draws: MindSpore's."""
+    """Returns the Euclidean distance from x to its reconstruction, averaged over draws.
+
+    This is MindSpore's score.
+    """
     return jnp.mean(jnp.sqrt(errors), axis=0)
 
 
 def relative_distance(x: Examples, errors: Errors, eps: Eps, mean: Codes, std: Codes) -> Score:
-    """The distance divided by the norm of x: the squared error grows with what there is to see.
+    """Returns the distance divided by the norm of x, because larger inputs have larger errors.
 
-    An x of zeros has the score inf, unless it is reconstructed exactly.
+    An x of zeros has a score of inf, unless it is reconstructed exactly.
     """
     norm = jnp.sqrt(squared_error(x, jnp.zeros_like(x)))
     return distance(x, errors, eps, mean, std) / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny)
 
 
 def negative_elbo(x: Examples, errors: Errors, eps: Eps, mean: Codes, std: Codes) -> Score:
-    """Squared error, the mean over draws, plus KL(q || N(0, 1)): the loss of the training."""
+    """Returns the training loss: mean squared error over draws plus KL(q || N(0, 1))."""
     return jnp.mean(errors, axis=0) + kl_divergence(mean, std)
 
 
 def negative_bound(x: Examples, errors: Errors, eps: Eps, mean: Codes, std: Codes) -> Score:
-    """-log of the mean over draws of p(x | z) p(z) / q(z): nearer to -log p(x) with every draw.
+    """Returns -log of the mean over draws of p(x | z) p(z) / q(z), a bound of -log p(x).
 
-    Up to the constant that `infer.elbo` leaves out. Its expectation with one draw is the negative
-    ELBO.
+    The bound gets tighter with more draws, and omits the same constant as `infer.elbo`. With one
+    draw its expectation is the negative ELBO.
     """
     z = mean[None] + std[None] * eps
     log_std = jnp.log(jnp.maximum(std, jnp.finfo(std.dtype).tiny))

@@ -1,8 +1,8 @@
-"""How good predictions of numbers are: errors and proper scores, the smaller the better.
+"""Errors and proper scores of predictions of numbers; lower is better.
 
 Arrays have the examples on axis 0; further axes are further outputs, and a score is the mean over
-examples and outputs. Every function runs inside `jit`, and takes `weights`: an example of weight w
-counts as w copies.
+examples and outputs. Every function runs inside `jit` and takes `weights`: an example of weight w
+counts as w copies. Outside `jit`, NaN or infinite values are errors.
 
 Sources: Gneiting, Raftery 2007, "Strictly proper scoring rules, prediction, and estimation",
 doi:10.1198/016214506000001437 (CRPS); Ferro 2014, "Fair scores for ensemble forecasts",
@@ -20,8 +20,8 @@ from bnn_jax.toolbox._predictive import Numbers, Samples, mean_std_targets, samp
 
 
 def rmse(predictions: Numbers, targets: Numbers, *, weights: Weights = None) -> Float[Array, ""]:
-    """Root of the mean squared error, in the unit of the targets."""
-    m, y = _examples.floats(predictions=predictions, targets=targets)
+    """Root mean squared error, in the unit of the targets."""
+    m, y = _examples.finite_floats(predictions=predictions, targets=targets)
     return jnp.sqrt(_examples.mean_of(_squared_error, _examples.example_weights(weights, m), m, y))
 
 
@@ -38,8 +38,8 @@ def crps_gaussian(
 ) -> Float[Array, ""]:
     """Mean continuous ranked probability score of N(mean, std^2), in the unit of the targets.
 
-    The integral of (cdf(x) - [x >= y])^2 over x, here in closed form; the absolute error
-    where std goes to 0.
+    This is the integral of (cdf(x) - [x >= y])^2 over x, in closed form; it tends to the absolute
+    error as std goes to 0.
 
         std * (z * (2 * Phi(z) - 1) + 2 * phi(z) - 1 / sqrt(pi)),    z = (y - mean) / std
     """
@@ -59,18 +59,18 @@ def crps_samples(
         E|X - y| - E|X - X'| / 2
 
     Args:
-        samples: draws of the target itself, noise included; not of its mean alone.
-        targets: what was observed.
-        fair: take the second mean over pairs of different samples. Then it estimates the score of
-            the distribution that the samples are drawn from, without bias, and can be below 0.
-            Else over all pairs: the score of the samples as a distribution of their own, above
-            the fair one by E|X - X'| / (2 * number of samples).
-        weights: of the examples.
+        samples: draws of the target, noise included; not of its mean alone.
+        targets: the observed values.
+        fair: if True, the second mean is over pairs of different samples. The result is an unbiased
+            estimate of the score of the distribution that the samples come from, and can be below
+            0. If False, the mean is over all pairs: the score of the empirical distribution of the
+            samples, which is higher by E|X - X'| / (2 * number of samples).
+        weights: one per example.
 
     Raises:
         ValueError: fewer than two samples with `fair`, or shapes that do not match.
 
-    Samples are sorted, so the cost is samples * log(samples) per target, not squared.
+    The cost is samples * log(samples) per target, for samples are sorted.
     """
     x, y = samples_and_targets(samples, targets)
     if fair and len(x) < 2:
@@ -84,12 +84,12 @@ def pinball(
 ) -> Float[Array, ""]:
     """Mean pinball loss of predicted quantiles of one level, in the unit of the targets.
 
-    level * (y - q) where the target is above, (1 - level) * (q - y) where it is below: smallest in
-    expectation for the true quantile. At level 0.5 it is half the absolute error.
+    The loss is level * (y - q) for a target above q and (1 - level) * (q - y) below. The true
+    quantile minimises its expectation. At level 0.5 it is half the absolute error.
     """
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level of a quantile has to be in (0, 1), got {level!r}.")
-    q, y = _examples.floats(quantiles=quantiles, targets=targets)
+        raise ValueError(f"level of a quantile must be in (0, 1), got {level!r}.")
+    q, y = _examples.finite_floats(quantiles=quantiles, targets=targets)
     return _examples.mean_of(_pinball, _examples.example_weights(weights, y), q, y, level)
 
 
@@ -116,7 +116,7 @@ def _crps_plain(x: Array, y: Array) -> Array:
 
 
 def _crps_of_pairs(x: Array, y: Array, *, pairs: int) -> Array:
-    # Both terms depend on differences alone: smaller numbers, less rounding.
+    # Both terms depend on differences only, and small numbers lose less to rounding.
     distance = x - y[None]
     ranks = np.arange(1 - len(x), len(x), 2).reshape(-1, *(1,) * y.ndim)
     spread = jnp.sum(jnp.asarray(ranks, x.dtype) * jnp.sort(distance, axis=0), axis=0) / pairs

@@ -1,11 +1,11 @@
-"""MindSpore's `UncertaintyEvaluation`: how uncertain a trained network is, and why.
+"""MindSpore's `UncertaintyEvaluation`: epistemic and aleatoric uncertainty of a trained network.
 
     evaluation = UncertaintyEvaluation(net, batches, "classification", num_classes=10)
-    evaluation.eval_epistemic_uncertainty(x)  # (N, 10): what the network does not know
-    evaluation.eval_aleatoric_uncertainty(x)  # (N,): the noise of the data
+    evaluation.eval_epistemic_uncertainty(x)  # (N, 10): uncertainty of the weights
+    evaluation.eval_aleatoric_uncertainty(x)  # (N,): noise of the data
 
-Epistemic is the variance over draws of dropout masks; aleatoric the variance that a second head has
-learned. Both need training, which happens at the first call, on a copy.
+The epistemic uncertainty is the variance over draws of dropout masks; the aleatoric uncertainty is
+the variance predicted by a second head. Each trains a copy of the network in its first call.
 
 Sources: Gal, Ghahramani 2016, arXiv:1506.02142; Kendall, Gal 2017, arXiv:1703.04977.
 """
@@ -13,14 +13,14 @@ Sources: Gal, Ghahramani 2016, arXiv:1506.02142; Kendall, Gal 2017, arXiv:1703.0
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen, nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from bnn_jax.infer.mc_dropout import MCDropout, Where, mc_dropout
 from bnn_jax.likelihoods import Categorical
@@ -35,7 +35,7 @@ from bnn_jax.train import Forward
 
 PerExample = Float[np.ndarray, "examples"]
 
-# MindSpore's: passes of the epistemic evaluation, and draws of the noise in the aleatoric loss.
+# MindSpore's numbers of passes in the epistemic evaluation and of draws in the aleatoric loss.
 NUM_PASSES = 10
 NUM_DRAWS = 10
 
@@ -43,43 +43,43 @@ NUM_DRAWS = 10
 class UncertaintyEvaluation:
     """Epistemic and aleatoric uncertainty of a trained network.
 
-    The network is never changed. A model of each kind starts at its weights and is trained for
-    `epochs`, in evaluation mode (batch statistics stay):
+    The network is not modified. Each of two models starts from its weights and is trained for
+    `epochs` in evaluation mode (batch statistics are not updated):
 
-    - epistemic: with dropout after every layer but the last, and cross entropy or squared error. A
-      network with dropout layers of its own was trained with them and is used as it is.
-    - aleatoric: with a second head, and the losses of `aleatoric_loss`.
+    - epistemic: dropout after every layer except the last; cross entropy or squared error. A
+      network with dropout layers was trained with them and is used without further training.
+    - aleatoric: a second head; the losses of `aleatoric_loss`.
 
     Args:
         model: the trained network, a linen module or an NNX module; its outputs are logits (batch,
             classes), or numbers (batch, outputs).
-        train_dataset: batches (inputs, targets): a list, or anything finite that can be gone
-            through again. Targets are labels (batch,), or numbers (batch, outputs).
+        train_dataset: batches (inputs, targets), as a list or another finite iterable that can be
+            read repeatedly. Targets are labels (batch,), or numbers (batch, outputs).
         task_type: "classification" or "regression".
-        num_classes: needed for classification.
-        epochs: passes over train_dataset in the training of each model.
+        num_classes: number of classes; required for classification.
+        epochs: number of passes over train_dataset for each model.
         epi_uncer_model_path: folder of the epistemic model. With save_model it is saved there;
-            without, it is read from there instead of being trained.
+            otherwise it is read from there instead of being trained.
         ale_uncer_model_path: the same for the aleatoric model.
-        save_model: save both after training. Needs both paths, which must not exist yet.
-        variables: linen: the variables with "params".
-        dropout_rate: of the dropout that is added. (MindSpore has 0.5, after one layer.)
-        where: where it is added, see `mc_dropout`.
-        head_reads: what the aleatoric head reads, see `aleatoric_head`.
-        optimizer: of both trainings; by default MindSpore's, Adam with learning rate 1e-3.
-        seed: of all noise: the same seed gives the same answers.
+        save_model: save both after training. Requires both paths, which must not exist yet.
+        variables: for linen, the variables with "params".
+        dropout_rate: rate of the added dropout. (MindSpore has 0.5, after one layer.)
+        where: layers that dropout is added to, see `mc_dropout`.
+        head_reads: input of the aleatoric head, see `aleatoric_head`.
+        optimizer: optimizer of both models; by default MindSpore's, Adam with learning rate 1e-3.
+        seed: seed of all noise; the same seed gives the same results.
 
     Attributes:
         epi_uncer_model, ale_uncer_model: the trained models, None before their first use.
 
     Raises:
-        TypeError, ValueError: wrong arguments; targets that do not fit the network's outputs.
+        TypeError, ValueError: invalid arguments, or targets that do not fit the network's outputs.
     """
 
     def __init__(
         self,
-        model: Any,
-        train_dataset: Iterable[tuple[Any, Any]],
+        model: linen.Module | nnx.Module,
+        train_dataset: Iterable[tuple[PyTree, ArrayLike]],
         task_type: Literal["regression", "classification"],
         num_classes: int | None = None,
         epochs: int = 1,
@@ -87,7 +87,7 @@ class UncertaintyEvaluation:
         ale_uncer_model_path: str | Path | None = None,
         save_model: bool = False,
         *,
-        variables: Any = None,
+        variables: PyTree = None,
         dropout_rate: float = 0.1,
         where: Where = "auto",
         head_reads: Reads = "features",
@@ -98,7 +98,7 @@ class UncertaintyEvaluation:
         epi_path = arguments.check_path("epi_uncer_model_path", epi_uncer_model_path, save_model)
         ale_path = arguments.check_path("ale_uncer_model_path", ale_uncer_model_path, save_model)
         if save_model and epi_path == ale_path:
-            raise ValueError(f"The two models need two folders, got {epi_path} for both.")
+            raise ValueError(f"The two models need different folders, got {epi_path} for both.")
         if not isinstance(model, linen.Module | nnx.Module):
             raise TypeError(
                 "UncertaintyEvaluation takes a linen module with variables=, or an NNX module; got "
@@ -120,7 +120,7 @@ class UncertaintyEvaluation:
         outputs = jax.eval_shape(lambda: layer_calls.evaluate(network, inputs))
         arguments.check_targets(task_type, num_classes, outputs, targets)
         self._key = jax.random.key(seed)
-        # What can go wrong in making the models goes wrong here, before any training.
+        # Both models are built here, so that invalid arguments raise before any training.
         self._with_dropout = mc_dropout(
             model, variables, inputs=inputs, rate=dropout_rate, where=where
         )
@@ -137,22 +137,23 @@ class UncertaintyEvaluation:
         normalize: bool = False,
         batch_size: int = 1000,
     ) -> Float[np.ndarray, "examples outputs"]:
-        """The variance over passes with dropout: of each class's probability, or of each output.
+        """Returns the variance of each probability or output over passes with dropout.
 
         Args:
             eval_data: inputs (examples, ...), or a tuple of the network's arguments.
-            num_samples: passes.
-            of: for classification; "logits" gives the variance that MindSpore means.
-            normalize: as MindSpore does: shift and scale the whole array to [0, 1]. A value then
+            num_samples: number of passes.
+            of: for classification, the quantity whose variance is returned; MindSpore's is
+                "logits".
+            normalize: shift and scale the whole array to [0, 1], as MindSpore does. A value then
                 depends on the other examples.
-            batch_size: examples at a time.
+            batch_size: examples per compiled call.
 
         Returns:
-            Variances (with divisor num_samples): of probabilities, at most 0.25, or in the square
-            of the outputs' unit.
+            Variances with divisor num_samples: of probabilities, at most 0.25, or in the squared
+            unit of the outputs.
         """
         if of not in ("probabilities", "logits"):
-            raise ValueError(f"of has to be 'probabilities' or 'logits', got {of!r}.")
+            raise ValueError(f"of must be 'probabilities' or 'logits', got {of!r}.")
         if self.epi_uncer_model is None:
             self.epi_uncer_model = self._epistemic_model()
         softmax = self.task_type == "classification" and of == "probabilities"
@@ -169,13 +170,13 @@ class UncertaintyEvaluation:
     def eval_aleatoric_uncertainty(
         self, eval_data: PyTree, *, normalize: bool = False, batch_size: int = 1000
     ) -> PerExample:
-        """The learned variance of the noise, summed over the outputs.
+        """Returns the learned variance of the noise, summed over the outputs.
 
-        In regression it is that of the targets, in the square of their unit; its root is the std of
-        the noise of one output. In classification it is that of the noise of the logits.
+        In regression this is the noise of the targets, in their squared unit; for one output, its
+        square root is the std. In classification it is the noise of the logits.
 
         Args:
-            eval_data, normalize, batch_size: as for `eval_epistemic_uncertainty`.
+            eval_data, normalize, batch_size: see `eval_epistemic_uncertainty`.
         """
         if self.ale_uncer_model is None:
             self.ale_uncer_model = self._aleatoric_model()
@@ -205,7 +206,7 @@ class UncertaintyEvaluation:
     def _aleatoric_model(self) -> AleatoricModel:
         model = self._with_head
         start = model.params
-        loss_fn: Callable[[Any, Any], Array] = _noisy_cross_entropy
+        loss_fn: Callable[..., Array] = _noisy_cross_entropy
         if self.task_type == "regression":
             inputs, targets = arguments.first_batch(self.train_dataset)
             start, loss_fn = model.scaled(inputs, jnp.asarray(targets)), _gaussian_nll
@@ -223,10 +224,10 @@ class UncertaintyEvaluation:
         path: Path | None,
         forward: Forward,
         params: PyTree,
-        loss_fn: Callable[[Any, Any], Array],
+        loss_fn: Callable[..., Array],
         key: PRNGKey,
     ) -> PyTree:
-        """The params after training, or those that were saved."""
+        """Returns the params after training, or the saved params."""
         if path is not None and not self.save_model:
             return _further_training.read(path, params)
         trained = _further_training.train_further(
