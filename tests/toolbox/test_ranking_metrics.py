@@ -189,7 +189,7 @@ def test_mistakes_in_detection_are_named(name: str) -> None:
     with pytest.raises(ValueError, match="is_out must be boolean.*; got int64"):
         DETECTION[name](SCORES, OUT.astype(int))
     with pytest.raises(
-        ValueError, match="both in and out .* those out have a weight of 0, of 4 in all"
+        ValueError, match="both in and out .* those out have a weight of 0 in a total of 4"
     ):
         DETECTION[name](SCORES, OUT & False)
     with pytest.raises(ValueError, match="both in and out .* weight of 4, of 4 in all"):

@@ -129,14 +129,14 @@ def check_finite(name: str, x: Array) -> None:
     """Refuses NaN and infinite values."""
     values = known(x)
     if values is not None:
-        _refuse(name, "finite", "NaN or infinite", ~np.isfinite(values))
+        _refuse(name, "finite", "NaN or infinite", np.asarray(~np.isfinite(values)))
 
 
 def check_not_nan(name: str, x: Array) -> None:
     """Refuses NaN. Infinite values pass: an interval or a threshold may be infinite."""
     values = known(x)
     if values is not None:
-        _refuse(name, "numbers", "NaN", np.isnan(values))
+        _refuse(name, "numbers", "NaN", np.asarray(np.isnan(values)))
 
 
 def check_positive(name: str, x: Array) -> None:
