@@ -221,14 +221,17 @@ def _area_between(p: Array, q: Array, grid: Array) -> Array:
 def _between_mixtures(pm: Array, ps: Array, qm: Array, qs: Array, *, points: int) -> Array:
     components = len(pm) + len(qm)
     per_component = max(-(-points // components), 12)
-    offsets = jnp.asarray(np.linspace(-_REACH, _REACH, per_component), pm.dtype)
+    # A different shift for each component (golden ratio), so that similar ones share no borders.
+    shifts = np.arange(components)[:, None] * 0.6180339887498949 % 1
+    steps = (np.arange(per_component)[None] + shifts) / per_component
+    offsets = jnp.asarray(_REACH * (2 * steps - 1), pm.dtype)
     # Every n-th candidate, so that many weight samples do not make many cells.
     every = max(components * per_component // points, 1)
 
     def of_one(example: tuple[Array, Array, Array, Array]) -> Array:
         pm, ps, qm, qs = example
         mean, std = jnp.concatenate([pm, qm]), jnp.concatenate([ps, qs])
-        borders = jnp.sort((mean[:, None] + std[:, None] * offsets[None]).ravel())[::every]
+        borders = jnp.sort((mean[:, None] + std[:, None] * offsets).ravel())[::every]
         below_p, below_q = (
             jnp.mean(ndtr((borders[None] - m[:, None]) / s[:, None]), axis=0)
             for m, s in ((pm, ps), (qm, qs))
