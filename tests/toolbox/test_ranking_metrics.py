@@ -192,7 +192,7 @@ def test_mistakes_in_detection_are_named(name: str) -> None:
         ValueError, match="both in and out .* those out have a weight of 0 in a total of 4"
     ):
         DETECTION[name](SCORES, OUT & False)
-    with pytest.raises(ValueError, match="both in and out .* weight of 4, of 4 in all"):
+    with pytest.raises(ValueError, match="both in and out .* weight of 4 in a total of 4"):
         DETECTION[name](SCORES, OUT, weights=4 * (SCORES == 2))
     with pytest.raises(ValueError, match="0 < tpr <= 1; got 95"):
         out_of_distribution.fpr_at_tpr(SCORES, OUT, tpr=95)
