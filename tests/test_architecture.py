@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "bnn_jax"
 # From low to high: a module imports from its own entry and from lower layers only. Entries that
 # share a layer do not import each other.
 LAYERS = [
-    ["_compiler", "_extras"],
+    ["_compiler", "_extras", "_parameters"],
     ["noise"],
     ["gaussian"],
     ["priors"],
@@ -152,8 +152,6 @@ def test_every_folder_says_what_belongs_in_it() -> None:
 # Files and functions that are still too long.
 LONG_FILES: set[str] = {
     "src/bnn_jax/interpreter/random_array.py",
-    "src/bnn_jax/priors.py",
-    "src/bnn_jax/train.py",
     "tests/core/test_distributions.py",
     "tests/core/test_train.py",
     "tests/experiment/test_experiment.py",
@@ -164,7 +162,6 @@ LONG_FILES: set[str] = {
 }
 LONG_FUNCTIONS: set[str] = {
     "src/bnn_jax/predictive/members.py: of",
-    "src/bnn_jax/train.py: build_step",
     "tests/transforms/test_pretrained.py: test_a_pretrained_lenet",
 }
 

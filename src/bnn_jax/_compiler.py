@@ -68,7 +68,7 @@ def wait_for(value: Float[Array, ""], tree: Tree) -> Tree:
 def false_at_run_time(index: Int[Array, ""]) -> Bool[Array, ""]:
     """Returns False for any index that is at least 0, computed where the program runs.
 
-    `jnp.where(false_at_run_time(i), other, x + y)` is x + y.
+    With the sign `jnp.where(false_at_run_time(i), -1, 1)` a draw is mean + deviation.
 
     Reason: XLA on CPU fuses a plain sum of a weight's mean and noise with the matrix products that
     use it, splits the draws among them, and computes their bits twice.

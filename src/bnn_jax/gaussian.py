@@ -21,6 +21,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
 from bnn_jax import noise
 from bnn_jax._compiler import recompute_softplus
 from bnn_jax._compiler import softplus as softplus
+from bnn_jax._parameters import check_finite, check_positive
 from bnn_jax.noise import Draw, PRNGKey
 
 STD_FLOOR = 1e-6
@@ -130,8 +131,8 @@ def centred(weights: ArrayLike, std: ArrayLike, *, relative: bool = False) -> Ga
     mean = jnp.asarray(weights)
     if not jnp.issubdtype(mean.dtype, jnp.floating):
         raise TypeError(f"A random weight must be floating point, got {mean.dtype}.")
-    if isinstance(std, int | float) and not std > 0:
-        raise ValueError(f"A posterior needs std > 0, got {std!r}.")
+    check_finite("A posterior", mean=mean)
+    check_positive("A posterior", std=std)
     target = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
     if relative:
         target = target * jnp.abs(mean)

@@ -1,4 +1,4 @@
-"""Likelihoods: what a network's outputs say about a target.
+"""Likelihoods: the distribution of a target given a network's outputs.
 
 Each is a frozen dataclass with `log_prob(outputs, targets)`, one value per example in nats, summed
 over all other axes, and `nll`, its negated mean: the data loss of an ELBO. `predict` asks the
@@ -12,40 +12,40 @@ scale = softplus(rho) + 1e-6. A rho that depends on the input is heteroscedastic
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.scipy import special, stats
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
+from bnn_jax._parameters import check_positive
 from bnn_jax.gaussian import STD_FLOOR
 
-Outputs = Any
 PerExample = Float[Array, "batch"]
 
 
 class Likelihood:
-    """What all likelihoods share."""
+    """The base class of likelihoods."""
 
-    def log_prob(self, outputs: Outputs, targets: Array) -> PerExample:
-        """Log probability (density) of each example's target, nats, summed over its elements."""
+    def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
+        """Returns each example's log probability (density), nats, summed over its elements."""
         raise NotImplementedError
 
-    def nll(self, outputs: Outputs, targets: Array) -> Float[Array, ""]:
-        """Mean over examples of the negative log probability, nats: a loss for `train`."""
+    def nll(self, outputs: PyTree, targets: Array) -> Float[Array, ""]:
+        """Returns the mean over examples of the negative log probability, nats: a data loss."""
         return -jnp.mean(self.log_prob(outputs, targets))
 
 
 class Classification(Likelihood):
     """A target that is one of finitely many classes."""
 
-    def probabilities(self, outputs: Outputs) -> Float[Array, "batch ..."]:
-        """What is averaged over weight samples."""
+    def probabilities(self, outputs: PyTree) -> Float[Array, "batch ..."]:
+        """Returns the probabilities, which are averaged over weight samples."""
         raise NotImplementedError
 
     def entropy(self, probabilities: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-        """Entropy of the target, nats, from the (averaged) probabilities."""
+        """Returns the entropy of the target, nats, from the (averaged) probabilities."""
         raise NotImplementedError
 
 
@@ -54,14 +54,14 @@ class Regression(Likelihood):
 
     integers = False  # whether the targets are whole numbers
 
-    def mean(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def mean(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         raise NotImplementedError
 
-    def variance(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def variance(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         raise NotImplementedError
 
-    def cdf(self, outputs: Outputs, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-        """Probability of a target at or below the values, element by element."""
+    def cdf(self, outputs: PyTree, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+        """Returns the probability of a target at or below the values, element by element."""
         raise NotImplementedError
 
 
@@ -70,14 +70,14 @@ class Categorical(Classification):
     """Classes from logits (batch, ..., classes); targets are labels (batch, ...).
 
     Args:
-        temperature: divides the logits, > 0. Below 1 the network is surer, above 1 less sure; such
-            as `toolbox.temperature` finds on held-out examples (Guo et al. 2017, arXiv:1706.04599).
+        temperature: divides the logits, > 0; `toolbox.temperature` fits it on held-out examples
+            (Guo et al. 2017, arXiv:1706.04599).
     """
 
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("Categorical", "temperature", self.temperature)
+        check_positive("Categorical", temperature=self.temperature)
 
     def log_prob(
         self, outputs: Float[Array, "batch ... classes"], targets: Int[Array, "batch ..."]
@@ -111,7 +111,7 @@ class Bernoulli(Classification):
         return _per_example(targets.astype(logits.dtype) * logits - jax.nn.softplus(logits))
 
     def probabilities(self, outputs: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-        """Of class 1."""
+        """Returns the probability of class 1."""
         return jax.nn.sigmoid(at_least_float32(outputs))
 
     def entropy(self, probabilities: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
@@ -130,20 +130,20 @@ class Normal(Regression):
     std: float | None = None
 
     def __post_init__(self) -> None:
-        _positive("Normal", "std", self.std)
+        check_positive("Normal", std=self.std)
 
-    def log_prob(self, outputs: Outputs, targets: Array) -> PerExample:
+    def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         mean, std = _location_and_scale(outputs, self.std)
         _same_shape("targets", targets, mean.shape)
         return _per_example(stats.norm.logpdf(targets.astype(mean.dtype), mean, std))
 
-    def mean(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def mean(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         return _location_and_scale(outputs, self.std).location
 
-    def variance(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def variance(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         return jnp.square(_location_and_scale(outputs, self.std).scale)
 
-    def cdf(self, outputs: Outputs, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    def cdf(self, outputs: PyTree, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
         return stats.norm.cdf(values, *_location_and_scale(outputs, self.std))
 
 
@@ -160,23 +160,22 @@ class StudentT(Regression):
     scale: float | None = None
 
     def __post_init__(self) -> None:
-        _positive("StudentT", "df", self.df)
-        _positive("StudentT", "scale", self.scale)
+        check_positive("StudentT", df=self.df, scale=self.scale)
 
-    def log_prob(self, outputs: Outputs, targets: Array) -> PerExample:
+    def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         location, scale = _location_and_scale(outputs, self.scale)
         _same_shape("targets", targets, location.shape)
         df = jnp.asarray(self.df, location.dtype)
         return _per_example(stats.t.logpdf(targets.astype(location.dtype), df, location, scale))
 
-    def mean(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def mean(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         return _location_and_scale(outputs, self.scale).location
 
-    def variance(self, outputs: Outputs) -> Float[Array, "batch ..."]:
+    def variance(self, outputs: PyTree) -> Float[Array, "batch ..."]:
         scale = _location_and_scale(outputs, self.scale).scale
         return jnp.square(scale) * (self.df / (self.df - 2) if self.df > 2 else jnp.inf)
 
-    def cdf(self, outputs: Outputs, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    def cdf(self, outputs: PyTree, values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
         location, scale = _location_and_scale(outputs, self.scale)
         z = (values - location) / scale
         df = jnp.asarray(self.df, z.dtype)
@@ -216,7 +215,7 @@ class Poisson(Regression):
 
 
 def at_least_float32(x: Array) -> Array:
-    """Probabilities are averaged in float32, or better where the outputs are."""
+    """Returns x in float32 or wider, in which probabilities are averaged."""
     narrow = not jnp.issubdtype(x.dtype, jnp.floating) or jnp.finfo(x.dtype).bits < 32
     return x.astype(jnp.float32) if narrow else x
 
@@ -226,25 +225,25 @@ class _LocationAndScale(NamedTuple):
     scale: Array
 
 
-def _location_and_scale(outputs: Outputs, given: float | None) -> _LocationAndScale:
+def _location_and_scale(outputs: PyTree, given: float | None) -> _LocationAndScale:
     if given is not None:
         if isinstance(outputs, tuple | list):
             raise ValueError(
-                f"The likelihood has a scale of its own ({given}), but the network returns a pair: "
+                f"The likelihood has its own scale ({given}), but the network returns a pair: "
                 "leave the scale out to use the network's."
             )
         location = at_least_float32(outputs)
         return _LocationAndScale(location, jnp.full_like(location, given))
     if isinstance(outputs, tuple | list):
         if len(outputs) != 2:
-            raise ValueError(f"The network should return (mean, rho), got {len(outputs)} values.")
+            raise ValueError(f"The network must return (mean, rho), got {len(outputs)} values.")
         location, rho = outputs
     else:
         if outputs.shape[-1] % 2:
             raise ValueError(
                 "Without a given scale the network's last axis holds the means and then as many "
-                f"rhos, so its size is even; got {tuple(outputs.shape)}. Give the likelihood a "
-                "scale, or return (mean, rho)."
+                f"rhos, so its size must be even, got {tuple(outputs.shape)}. Give the likelihood "
+                "a scale, or return (mean, rho)."
             )
         location, rho = jnp.split(outputs, 2, axis=-1)
     location = at_least_float32(location)
@@ -263,11 +262,6 @@ def _per_example(log_prob: Array) -> PerExample:
 def _same_shape(name: str, targets: Array, shape: tuple[int, ...]) -> None:
     if targets.shape != shape:
         raise ValueError(
-            f"The {name} should have the shape {tuple(shape)} that the network predicts, got "
-            f"{tuple(targets.shape)}: reshape them, such as y[:, None]."
+            f"The {name} must have the shape {tuple(shape)} that the network predicts, got "
+            f"{tuple(targets.shape)}: reshape them, for instance by y[:, None]."
         )
-
-
-def _positive(likelihood: str, name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{likelihood} needs {name} > 0, got {value!r}.")

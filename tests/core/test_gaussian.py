@@ -81,7 +81,7 @@ def test_centred_absolute_relative_and_by_element() -> None:
 
 
 def test_centred_refuses_what_has_no_meaning() -> None:
-    with pytest.raises(ValueError, match="std > 0"):
+    with pytest.raises(ValueError, match="std must be positive"):
         gaussian.centred(jnp.ones(3), -0.1)
     with pytest.raises(TypeError, match="floating point"):
         gaussian.centred(jnp.arange(3), 0.1)

@@ -153,12 +153,12 @@ def test_low_precision_outputs_are_scored_in_float32() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Normal(std=0.0), "Normal needs std > 0, got 0.0"),
-        (lambda: StudentT(df=-1.0), "StudentT needs df > 0"),
-        (lambda: StudentT(df=3.0, scale=float("nan")), "needs scale > 0"),
+        (lambda: Normal(std=0.0), "Normal: std must be positive and finite, got 0.0"),
+        (lambda: StudentT(df=-1.0), "StudentT: df must be positive"),
+        (lambda: StudentT(df=3.0, scale=float("nan")), "scale must be positive"),
         (lambda: Normal(std=1.0).log_prob(jnp.ones((5, 1)), jnp.ones(5)), r"shape \(5, 1\)"),
         (lambda: Categorical().log_prob(jnp.ones((5, 3)), jnp.ones((5, 1), int)), r"shape \(5,\)"),
-        (lambda: Normal().mean(jnp.ones((5, 3))), "its size is even"),
+        (lambda: Normal().mean(jnp.ones((5, 3))), "its size must be even"),
         (lambda: Normal().mean((jnp.ones(5), jnp.ones(5), jnp.ones(5))), "got 3 values"),
         (lambda: Normal(std=1.0).mean((jnp.ones(5), jnp.ones(5))), "returns a pair"),
     ],
@@ -183,5 +183,5 @@ def test_a_temperature_divides_the_logits(temperature: float) -> None:
 
 
 def test_a_temperature_that_is_none() -> None:
-    with pytest.raises(ValueError, match="Categorical needs temperature > 0, got 0"):
+    with pytest.raises(ValueError, match="temperature must be positive and finite, got 0"):
         Categorical(temperature=0.0)

@@ -183,7 +183,7 @@ class TestNumbers:
         assert np.all(np.isinf(got.aleatoric_variance))
         assert np.all(np.isfinite(got.epistemic_variance))
 
-    def test_a_linear_model_has_the_exact_law(self) -> None:
+    def test_a_linear_model_has_the_exact_variance(self) -> None:
         """Var[x w] = x^2 std^2, known in closed form."""
         posterior = {"w": gaussian.centred(jnp.asarray([[1.0], [-2.0], [0.5]]), 0.3)}
         got = predict(
@@ -314,12 +314,12 @@ class TestMembers:
         np.testing.assert_allclose(predicted(states[1]).samples, one, rtol=1e-5, atol=1e-6)
         with pytest.raises(ValueError, match="has 3 members and variables has 2"):
             predicted(states[:2])
-        with pytest.raises(ValueError, match="have to be variables of one network"):
+        with pytest.raises(ValueError, match="must be variables of one network"):
             predicted([*states[:2], {"batch_stats": {}}])
         with pytest.raises(ValueError, match="list of variables is for an ensemble"):
             predict(key(1), model, X, likelihood=Normal(std=1.0), variables=states, num_samples=3)
 
-    def test_a_deterministic_network_knows_no_doubt(self) -> None:
+    def test_a_deterministic_network_has_no_epistemic_uncertainty(self) -> None:
         got = call(posterior=gaussian.mean(Q), num_samples=None)
         assert got.num_samples == 1
         np.testing.assert_allclose(
@@ -399,11 +399,11 @@ class TestMembers:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_samples": 0}, "num_samples has to be a whole number >= 1, got 0"),
+        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"num_samples": None}, "needs num_samples"),
-        ({"batch_size": 0}, "batch_size has to be"),
+        ({"batch_size": 0}, "batch_size must be"),
         ({"targets": jnp.zeros(9, int)}, "same number of examples"),
-        ({"targets": jnp.zeros((10, 1), int)}, "labels should have the shape"),
+        ({"targets": jnp.zeros((10, 1), int)}, "labels must have the shape"),
         ({"levels": (0.5,)}, "Classes have no quantiles"),
         ({"likelihood": Normal(std=1.0), "levels": (1.0,)}, "between 0 and 1, got 1.0"),
         ({"posterior": []}, "ensemble is empty"),
@@ -412,34 +412,34 @@ class TestMembers:
         ({"posterior": gaussian.mean(Q)}, "leave num_samples out"),
         (
             {"posterior": gaussian.mean(Q), "num_samples": None, "antithetic": True},
-            "no random weights",
+            "needs random weights, and the posterior has none",
         ),
         ({"variables": {}}, "plain function has no variables"),
-        ({"likelihood": jnp.tanh, "targets": LABELS}, "function of the outputs"),
+        ({"likelihood": jnp.tanh, "targets": LABELS}, "targets need a likelihood"),
     ],
 )
-def test_a_wrong_call_is_told(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_call_is_an_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(**options)
 
 
 @pytest.mark.parametrize("likelihood", [Categorical, "categorical"])
-def test_a_likelihood_that_is_none(likelihood: Any) -> None:
+def test_an_object_that_is_no_likelihood_is_an_error(likelihood: Any) -> None:
     with pytest.raises(TypeError, match=r"such as Categorical\(\)"):
         call(likelihood=likelihood)
 
 
-def test_a_module_that_was_not_converted() -> None:
+def test_a_module_that_was_not_converted_is_an_error() -> None:
     with pytest.raises(TypeError, match="what to_bnn returns"):
         predict(key(0), nn.Dense(3), X, num_samples=2, likelihood=Categorical())
 
 
-def test_an_interval_that_was_not_computed() -> None:
+def test_an_interval_without_its_quantiles_is_an_error() -> None:
     got = call(likelihood=Normal(), levels=(0.05, 0.95))
     with pytest.raises(ValueError, match=r"needs the quantiles 0\.25 and 0\.75"):
         got.interval(0.5)
 
 
-def test_no_examples() -> None:
-    with pytest.raises(ValueError, match="no inputs"):
+def test_no_examples_are_an_error() -> None:
+    with pytest.raises(ValueError, match="no examples"):
         predict(key(0), network, X[:0], posterior=Q, num_samples=2, likelihood=Categorical())

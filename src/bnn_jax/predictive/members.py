@@ -1,129 +1,103 @@
 """The networks that a prediction averages over: weight samples, an ensemble, dropout masks, or one.
 
-`of` sorts what a caller may pass into arrays (`data`) and a `Program`, which says what to do with
-them. Programs of the same network are equal, so a second prediction compiles nothing.
+`of` sorts the arguments of `predict` into arrays (`Data`) and a `Program`, the functions that use
+them. Programs of the same network are equal, so a second prediction compiles nothing. A new kind of
+members is a class of `kinds` and a case in `_kind_of`.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Generic
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.interpreter import antithetic_pairs
-from bnn_jax.noise import Draw, PRNGKey
+from bnn_jax.noise import PRNGKey
+from bnn_jax.predictive.kinds import (
+    Data,
+    Ensemble,
+    Index,
+    Indices,
+    Inputs,
+    Kind,
+    OwnNoise,
+    Posterior,
+    WeightSamples,
+)
 
-Index = Int[Array, ""]
-Indices = Int[Array, "batch"]
+# The keyword arguments that are not arrays: their structure, and ((position, value), ...).
+Options = tuple[jax.tree_util.PyTreeDef, tuple[tuple[int, object], ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """How member s computes its outputs. All fields are compared by value or identity.
+    """The functions of a prediction. All fields are compared by value or identity.
 
     Attributes:
-        kind: "weights" (drawn from a posterior, or given), "ensemble" (one tree of several), or
-            "noise" (the function draws noise of its own).
+        kind: how the members compute their outputs.
         call: the network.
-        takes_variables: whether it is called with its other state behind the params.
-        own_variables: whether each member of an ensemble has its own of it.
-        antithetic: draw the weights in pairs with opposite noise.
-        options: the keyword arguments that are not arrays: (structure, ((position, value), ...)).
+        takes_variables: whether the network is called with its other state after the params.
+        options: the keyword arguments that are not arrays, see `Options`.
     """
 
-    kind: str
-    call: Callable[..., Any]
+    kind: Kind
+    call: Callable[..., PyTree]
     takes_variables: bool
-    own_variables: bool
-    antithetic: bool
-    options: Any
+    options: Options
 
     @property
     def group_size(self) -> int:
-        """How many members in a row are computed together, for they share their noise."""
-        return 2 if self.antithetic else 1
+        """How many consecutive members are computed together."""
+        return self.kind.group_size
 
-    def prepared(self, data: Any) -> Any:
-        """The data with all computed that is the same for every member."""
-        if self.kind != "weights":
-            return data
-        return data | {"posterior": gaussian.with_std(data["posterior"])}
+    def prepared(self, data: Data) -> Data:
+        """Returns the data with all values computed that are the same for every member."""
+        return dataclasses.replace(data, posterior=gaussian.with_std(data.posterior))
 
     def outputs(
-        self, key: PRNGKey, data: Any, group: Index, x: PyTree, indices: Indices
-    ) -> tuple[Any, ...]:
-        """What the members of a group say about the examples of x.
+        self, key: PRNGKey, data: Data, group: Index, x: PyTree, indices: Indices
+    ) -> tuple[PyTree, ...]:
+        """Returns the outputs of each member of a group, see `Kind.outputs`."""
+        structure, fixed = self.options
+        leaves = dict(fixed) | dict(data.options)
+        kwargs = jax.tree.unflatten(structure, [leaves[i] for i in range(len(leaves))])
 
-        Args:
-            group: its number. The members are in rows of `group_size` each.
-            indices: the places of the examples in the data.
-        """
-        kwargs = self._kwargs(data["options"])
-        inputs = x if isinstance(x, tuple) else (x,)
-        if self.kind == "noise":
-            member_key = jax.random.fold_in(key, group)
-
-            def one(index: Array, example: tuple[Any, ...]) -> Any:
-                example_key = jax.random.fold_in(member_key, index)
-                alone = jax.tree.map(lambda a: a[None], example)
-                return jax.tree.map(lambda a: a[0], self.call(example_key, *alone, **kwargs))
-
-            return (jax.vmap(one)(indices, inputs),)
-        variables = data["variables"]
-        if self.own_variables:
-            variables = jax.tree.map(lambda a: a[group], variables)
-        state = (variables,) if self.takes_variables else ()
-
-        def network(weights: PyTree, inputs: tuple[Any, ...]) -> Any:
+        def network(weights: PyTree, variables: PyTree, inputs: Inputs) -> PyTree:
+            state = (variables,) if self.takes_variables else ()
             return self.call(weights, *state, *inputs, **kwargs)
 
-        weights = data["posterior"]
-        if self.kind == "ensemble":
-            return (network(jax.tree.map(lambda a: a[group], weights), inputs),)
-        group_key = jax.random.fold_in(key, group)
-        if self.antithetic:
-            spreads = gaussian.deviations(group_key, weights)
-            return antithetic_pairs.outputs(network, weights, spreads, inputs)
-        # The sign is always +1, but XLA on CPU does not know: it would fuse a plain sum with the
-        # products that follow, take the draws apart for it, and make their bits twice.
-        draw = Draw(group_key, jnp.where(group < 0, -1, 1))
-        return (network(gaussian.sample(draw, weights), inputs),)
-
-    def _kwargs(self, arrays: Mapping[int, Any]) -> dict[str, Any]:
-        structure, fixed = self.options
-        leaves = dict(fixed) | dict(arrays)
-        return dict(jax.tree.unflatten(structure, [leaves[i] for i in range(len(leaves))]))
+        inputs = x if isinstance(x, tuple) else (x,)
+        return self.kind.outputs(network, key, data, group, inputs, indices)
 
 
 @dataclasses.dataclass(frozen=True)
-class Members:
-    """`num_samples` networks: a program and the arrays it works on."""
+class Members(Generic[Posterior]):
+    """`num_samples` networks: a program and the arrays it uses."""
 
     program: Program
-    data: dict[str, Any]
+    data: Data[Posterior]
     num_samples: int
 
 
 def of(
-    model: Any,
-    posterior: Any,
+    model: object,
+    posterior: PyTree,
     variables: PyTree,
     num_samples: int | None,
     antithetic: bool,
-    kwargs: Mapping[str, Any],
-) -> Members:
-    """Check what `predict` was called with, and name what it averages over."""
+    kwargs: Mapping[str, object],
+) -> Members[PyTree]:
+    """Checks the arguments of `predict`, and returns the networks that it averages over."""
     if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
-        raise ValueError(f"num_samples has to be a whole number >= 1, got {num_samples!r}.")
+        raise ValueError(f"num_samples must be at least 1, got {num_samples!r}.")
     network = getattr(model, "network", None)  # of a BayesianModel
     if network is not None:
         call = network.call
-        posterior = model.posterior if posterior is None else posterior
-        variables = model.variables if variables is None else variables
+        posterior = getattr(model, "posterior", None) if posterior is None else posterior
+        variables = getattr(model, "variables", None) if variables is None else variables
     elif callable(model) and not _is_flax_module(model):
         call = model
         if variables is not None:
@@ -134,52 +108,59 @@ def of(
             f"function (key, x) that draws its own noise; got {type(model).__name__}. Convert a "
             "Flax module with to_bnn, or pass a function that calls it."
         )
-    if posterior is None:
-        kind, samples = "noise", _required(num_samples, "A function that draws its own noise")
-    elif isinstance(posterior, list | tuple):
-        kind, samples = "ensemble", _ensemble_size(posterior, num_samples)
-        posterior = _stacked(posterior)
-    elif gaussian.random_leaves(posterior):
-        kind, samples = "weights", _required(num_samples, "A posterior")
-    else:
-        kind, samples = "weights", 1
-        if num_samples not in (None, 1):
-            raise ValueError(
-                f"There is no random weight in the posterior, so num_samples={num_samples} would "
-                "repeat one network: leave num_samples out."
-            )
-    if antithetic and not (kind == "weights" and gaussian.random_leaves(posterior)):
-        raise ValueError(
-            "antithetic draws weights in pairs with opposite noise, and there are no random "
-            "weights to draw: leave it out."
-        )
     own_variables = isinstance(variables, list | tuple)
+    kind, samples = _kind_of(posterior, num_samples, antithetic, own_variables)
+    if isinstance(kind, Ensemble):
+        posterior = _stacked(posterior)
     if own_variables:
-        if kind != "ensemble":
-            raise ValueError(
-                "A list of variables is for an ensemble, and there is one posterior: give one tree."
-            )
-        if len(variables) != samples:
-            raise ValueError(
-                f"The ensemble has {samples} members and variables has {len(variables)}: give a "
-                "tree for each member in the same order, or one for all."
-            )
-        _check_alike(variables, "variables")
+        _check_own_variables(variables, kind, samples)
         variables = _stacked(variables)
     options, arrays = _split(kwargs)
-    program = Program(kind, call, network is not None, own_variables, antithetic, options)
-    return Members(
-        program, {"posterior": posterior, "variables": variables, "options": arrays}, samples
-    )
+    program = Program(kind, call, network is not None, options)
+    return Members(program, Data(posterior, variables, arrays), samples)
+
+
+def _kind_of(
+    posterior: PyTree, num_samples: int | None, antithetic: bool, own_variables: bool
+) -> tuple[Kind, int]:
+    """Returns how members are computed, and their number."""
+    random = not isinstance(posterior, list | tuple) and gaussian.random_leaves(posterior)
+    if antithetic and not random:
+        raise ValueError("antithetic=True needs random weights, and the posterior has none.")
+    if posterior is None:
+        return OwnNoise(), _required(num_samples, "A function that draws its own noise")
+    if isinstance(posterior, list | tuple):
+        return Ensemble(own_variables), _ensemble_size(posterior, num_samples)
+    if random:
+        return WeightSamples(antithetic), _required(num_samples, "A posterior")
+    if num_samples not in (None, 1):
+        raise ValueError(
+            f"The posterior has no random weights, so num_samples={num_samples} would repeat one "
+            "network: leave num_samples out."
+        )
+    return WeightSamples(antithetic), 1
+
+
+def _check_own_variables(variables: Sequence[PyTree], kind: Kind, samples: int) -> None:
+    if not isinstance(kind, Ensemble):
+        raise ValueError(
+            "A list of variables is for an ensemble, and there is one posterior: give one tree."
+        )
+    if len(variables) != samples:
+        raise ValueError(
+            f"The ensemble has {samples} members and variables has {len(variables)}: give a "
+            "tree for each member in the same order, or one for all."
+        )
+    _check_alike(variables, "variables")
 
 
 def _stacked(trees: Sequence[PyTree]) -> PyTree:
-    """One tree, with the members on a new axis 0."""
+    """Returns one tree, with the members on a new axis 0."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *trees)
 
 
-def _is_flax_module(model: Any) -> bool:
-    """Whether it is a module as Flax makes them, which needs to be converted first."""
+def _is_flax_module(model: object) -> bool:
+    """Returns whether the model is a Flax module, which must be converted first."""
     return any(base.__module__.startswith("flax.") for base in type(model).__mro__)
 
 
@@ -189,9 +170,9 @@ def _required(num_samples: int | None, what: str) -> int:
     return num_samples
 
 
-def _ensemble_size(trees: list[Any] | tuple[Any, ...], num_samples: int | None) -> int:
+def _ensemble_size(trees: Sequence[PyTree], num_samples: int | None) -> int:
     if not trees:
-        raise ValueError("The ensemble is empty: posterior has to be a list of params trees.")
+        raise ValueError("The ensemble is empty: posterior must be a list of params trees.")
     if any(gaussian.random_leaves(tree) for tree in trees):
         raise ValueError(
             "The members of an ensemble are params trees without Gaussian leaves: draw from each "
@@ -210,11 +191,11 @@ def _check_alike(trees: Sequence[PyTree], what: str) -> None:
     structures = {jax.tree.structure(tree) for tree in trees}
     shapes = {tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree)) for tree in trees}
     if len(structures) > 1 or len(shapes) > 1:
-        raise ValueError(f"The members of the ensemble have to be {what} of one network.")
+        raise ValueError(f"The members of the ensemble must be {what} of one network.")
 
 
-def _split(kwargs: Mapping[str, Any]) -> tuple[Any, dict[int, Any]]:
-    """Keyword arguments as what can be compared, and arrays."""
+def _split(kwargs: Mapping[str, object]) -> tuple[Options, dict[int, PyTree]]:
+    """Splits keyword arguments into those that can be compared, and arrays."""
     leaves, structure = jax.tree.flatten(dict(kwargs))
     arrays = {i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | np.ndarray)}
     fixed = tuple((i, x) for i, x in enumerate(leaves) if i not in arrays)

@@ -5,7 +5,6 @@ bisection, which needs no density and copes with steps.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ DOUBLINGS = 100  # of the first bracket: more than any float32 scale needs
 
 
 def mixture_quantile(
-    likelihood: Regression | Callable[[Any], Array], outputs: PyTree, level: float
+    likelihood: Regression | Callable[[PyTree], Array], outputs: PyTree, level: float
 ) -> Float[Array, "batch ..."]:
     """The value that the target exceeds with probability 1 - level, for each example.
 

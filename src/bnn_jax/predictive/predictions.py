@@ -19,8 +19,8 @@ class Classification:
             (examples, ...), under a Bernoulli likelihood.
         expected_entropy: aleatoric: the mean over weight samples of the entropy.
         mutual_information: epistemic: between the class and the weights, >= 0.
-        log_prob: (examples,) log of the mean likelihood of the targets, if there were targets.
-        samples: (samples, examples, ...) the network's outputs, if they were kept.
+        log_prob: (examples,) log of the mean likelihood of the targets, if targets were given.
+        samples: (samples, examples, ...) the network's outputs, if keep_samples was True.
         num_samples: weight samples.
     """
 
@@ -46,8 +46,8 @@ class Regression:
         aleatoric_variance: the mean over weight samples of the noise's variance.
         epistemic_variance: the variance over weight samples of the mean.
         quantiles: {level: values of that level of the predictive distribution}.
-        log_prob: (examples,) log of the mean density of the targets, if there were targets.
-        samples: (samples, examples, ...) the network's outputs, if they were kept.
+        log_prob: (examples,) log of the mean density of the targets, if targets were given.
+        samples: (samples, examples, ...) the network's outputs, if keep_samples was True.
         num_samples: weight samples.
     """
 
@@ -61,7 +61,7 @@ class Regression:
 
     @property
     def variance(self) -> Values:
-        """Of the predictive distribution: aleatoric plus epistemic."""
+        """The variance of the predictive distribution: aleatoric plus epistemic."""
         return self.aleatoric_variance + self.epistemic_variance
 
     @property
@@ -69,7 +69,7 @@ class Regression:
         return np.sqrt(self.variance)
 
     def interval(self, level: float) -> tuple[Values, Values]:
-        """The central interval that holds the target with probability `level`: (low, high).
+        """Returns the central interval that holds the target with probability `level`: (low, high).
 
         Its ends are among `quantiles`: predict(..., levels=(0.05, 0.95)) for level 0.9.
         """
@@ -78,7 +78,7 @@ class Regression:
         if found[0] is None or found[1] is None:
             raise ValueError(
                 f"The interval of level {level} needs the quantiles {ends[0]:.6g} and "
-                f"{ends[1]:.6g}, and this prediction has {sorted(self.quantiles)}: ask for them, "
+                f"{ends[1]:.6g}, and this prediction has {sorted(self.quantiles)}: compute them by "
                 f"predict(..., levels=({ends[0]:.6g}, {ends[1]:.6g}))."
             )
         return self.quantiles[found[0]], self.quantiles[found[1]]

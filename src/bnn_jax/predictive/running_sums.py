@@ -1,21 +1,22 @@
-"""Running means over weight samples: all that a prediction keeps of them.
+"""Running means over weight samples, updated with each sample.
 
-For classes the means of probabilities and of entropies; for numbers the mean, the sum of squared
+For classes: the means of probabilities and of entropies. For numbers: the mean, the sum of squared
 deviations (Welford 1962, "Note on a method for calculating corrected sums of squares and products")
 and the mean of variances. The log probability of targets is a running log-sum-exp.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods
-from bnn_jax.likelihoods import Likelihood
 
 Sums = dict[str, Array]
+Function = Callable[[PyTree], Array]  # of the outputs
+Known = likelihoods.Classification | likelihoods.Regression
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +25,14 @@ class OfClasses:
 
     likelihood: likelihoods.Classification
 
-    def terms(self, outputs: Any) -> Sums:
+    def terms(self, outputs: PyTree) -> Sums:
         probabilities = self.likelihood.probabilities(outputs)
         return {
             "probabilities": probabilities,
             "entropy": self.likelihood.entropy(probabilities),
         }
 
-    def update(self, sums: Sums, s: Array, outputs: Any) -> Sums:
+    def update(self, sums: Sums, s: Array, outputs: PyTree) -> Sums:
         return jax.tree.map(lambda mean, new: _mean(mean, new, s), sums, self.terms(outputs))
 
     def summary(self, sums: Sums, count: Array) -> Sums:
@@ -49,16 +50,16 @@ class OfClasses:
 class OfNumbers:
     """Sums for a regression likelihood, or for a function of the outputs."""
 
-    likelihood: Any
+    likelihood: likelihoods.Regression | Function
 
-    def terms(self, outputs: Any) -> Sums:
+    def terms(self, outputs: PyTree) -> Sums:
         if not isinstance(self.likelihood, likelihoods.Regression):
             value = likelihoods.at_least_float32(self.likelihood(outputs))
             return {"mean": value, "variance": jnp.zeros_like(value)}
         mean = self.likelihood.mean(outputs)
         return {"mean": mean, "variance": self.likelihood.variance(outputs)}
 
-    def update(self, sums: Sums, s: Array, outputs: Any) -> Sums:
+    def update(self, sums: Sums, s: Array, outputs: PyTree) -> Sums:
         new = self.terms(outputs)
         before = new["mean"] - sums["mean"]
         mean = _mean(sums["mean"], new["mean"], s)
@@ -81,29 +82,29 @@ class RunningSums:
     """The sums of a likelihood, and of the log probability of targets if there are any."""
 
     of: OfClasses | OfNumbers
-    likelihood: Any
+    likelihood: Known | Function
 
-    def zero(self, shapes: Any, targets: Array | None) -> Sums:
-        """Before the first sample; `shapes` are those of the outputs."""
+    def zero(self, shapes: PyTree, targets: Array | None) -> Sums:
+        """Returns the sums before the first sample; `shapes` are those of the outputs."""
         terms = jax.eval_shape(self.of.terms, shapes)
         if isinstance(self.of, OfNumbers):
             terms["squares"] = terms["mean"]
         sums = {name: jnp.zeros(term.shape, term.dtype) for name, term in terms.items()}
-        if targets is not None:
+        if targets is not None and isinstance(self.likelihood, Known):
             term = jax.eval_shape(self.likelihood.log_prob, shapes, targets)
             sums["log_prob"] = jnp.full(term.shape, -jnp.inf, term.dtype)
         return sums
 
-    def add(self, sums: Sums, s: Array, outputs: Any, targets: Array | None) -> Sums:
-        """With the outputs of weight sample s, counted from 0."""
+    def add(self, sums: Sums, s: Array, outputs: PyTree, targets: Array | None) -> Sums:
+        """Returns the sums with the outputs of weight sample s, counted from 0."""
         sums = dict(sums)
-        if targets is None:
+        if targets is None or not isinstance(self.likelihood, Known):
             return self.of.update(sums, s, outputs)
         log_prob = jnp.logaddexp(sums.pop("log_prob"), self.likelihood.log_prob(outputs, targets))
         return {**self.of.update(sums, s, outputs), "log_prob": log_prob}
 
     def summary(self, sums: Sums, num_samples: Array) -> Sums:
-        """The means over all samples, under the names of `predictions`."""
+        """Returns the means over all samples, under the names of `predictions`."""
         sums = dict(sums)
         total = sums.pop("log_prob", None)
         dtype = jax.tree.leaves(sums)[0].dtype
@@ -115,12 +116,12 @@ class RunningSums:
 
 
 def _mean(mean: Array, new: Array, s: Array) -> Array:
-    """The mean of s + 1 values, from that of the first s and the new one; infinity stays."""
+    """Returns the mean of s + 1 values from the mean of the first s; infinity stays."""
     step = jnp.where(jnp.isinf(new), new, new - mean)
     return mean + step / (s + 1).astype(mean.dtype)
 
 
-def of(likelihood: Likelihood | Any) -> RunningSums:
+def of(likelihood: Known | Function) -> RunningSums:
     if isinstance(likelihood, likelihoods.Classification):
         return RunningSums(OfClasses(likelihood), likelihood)
     return RunningSums(OfNumbers(likelihood), likelihood)
