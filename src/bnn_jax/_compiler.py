@@ -7,9 +7,9 @@
     wait_for              gradients that wait for a value, so the posterior is updated in place
     false_at_run_time     a False that XLA does not know, so a sum is not fused with its uses
 
-`tests/core/test_compiler.py` compiles a small program with and without each of them; a test that
-fails there says that the workaround is no longer needed. docs/performance.md has the machine of the
-measurements, and W2, an MLP 784-1200-1200-10.
+`tests/core/test_compiler.py` compiles a small program with and without `wait_for` and
+`recompute_softplus`; a test that fails there says that the workaround is no longer needed.
+docs/performance.md has the machine of the times, and W2, an MLP 784-1200-1200-10.
 """
 
 import os
@@ -59,7 +59,8 @@ def wait_for(value: Float[Array, ""], tree: Tree) -> Tree:
     Reason: the value is computed from the posterior that the tree is about to update. If the update
     does not depend on it, XLA may compute the value last, and copies the whole posterior first.
     The arrays are stored as well, see `materialise`: an optimizer uses each gradient several times.
-    Measured: without it, two more buffers of the posterior's size in a step of W2.
+    Measured: a step of one 256 x 256 weight accesses 8.8 MB instead of 9.8, which included a copy
+    of mean and rho.
     """
     one = 1.0 + jnp.where(jnp.isfinite(value), 0.0 * value, 0.0)
     return jax.tree.map(lambda x: materialise(x, divide_by=one.astype(x.dtype)), tree)
@@ -106,7 +107,7 @@ def recompute_softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Reason: the std is used in the forward pass and again in the KL divergence. XLA on CPU merges
     equal operations and keeps their exponentials in between, an array as large as the weights.
-    Computing them twice takes less memory and no more time.
+    Measured: value and gradient for one 256 x 256 weight access 8.98 MB instead of 9.24.
     """
     return _softplus(x, jnp.minimum(x, -x))
 

@@ -1,11 +1,15 @@
 """The compiler's options: accepted, the same numbers, and out of the way of the user's own."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnn_jax import noise
-from bnn_jax._compiler import compiler_options
+from bnn_jax import gaussian, noise
+from bnn_jax._compiler import compiler_options, recompute_softplus, softplus, wait_for
+from bnn_jax.priors.normal_kl import normal_kl
 
 
 def test_draws_do_not_depend_on_the_width_of_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +32,28 @@ def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_backends_get_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiler_options() == {}
+
+
+def bytes_of_a_step(std: Any, wait: bool) -> float:
+    """The bytes that XLA counts for a step of gradient descent on one random weight."""
+
+    def loss(q: Any, key: Any, x: Any) -> Any:
+        kl = jnp.sum(normal_kl((q.mean, std(q.rho) + 1e-6), (0.0, 0.1)))
+        return jnp.sum(jnp.tanh(x @ gaussian.sample(key, q))) + kl, kl
+
+    def step(q: Any, key: Any, x: Any) -> Any:
+        grads, kl = jax.grad(loss, has_aux=True)(q, key, x)
+        grads = wait_for(kl, grads) if wait else grads
+        return jax.tree.map(lambda a, b: a - 0.1 * b, q, grads), kl
+
+    q = gaussian.centred(jnp.ones((256, 256)), 0.1)
+    jitted = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    program = jitted.lower(q, jax.random.key(0), jnp.ones((64, 256))).compile()
+    return float(program.cost_analysis()["bytes accessed"])
+
+
+@pytest.mark.usefixtures("optimized")
+def test_wait_for_and_recompute_softplus_are_still_needed() -> None:
+    both = bytes_of_a_step(recompute_softplus, wait=True)
+    assert bytes_of_a_step(recompute_softplus, wait=False) > both
+    assert bytes_of_a_step(softplus, wait=True) > both
