@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from bnn_jax import cli
-from bnn_jax.benchmark import cases, roofline, run, timing
+from bnn_jax.benchmark import cases, results, roofline, run, timing
 from bnn_jax.benchmark.workloads import WORKLOADS
 
 
@@ -41,7 +41,7 @@ def test_the_ratio_is_of_the_same_round() -> None:
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in ("W4", "W5") else []) for n in WORKLOADS],
 )
-def test_every_workload_is_what_it_says(name: str) -> None:
+def test_every_workload_has_the_documented_size(name: str) -> None:
     workload = WORKLOADS[name]
     model = cases._model(workload, None, jnp.float32)
     size = sum(q.size for q in run_leaves(model.posterior))
@@ -49,7 +49,7 @@ def test_every_workload_is_what_it_says(name: str) -> None:
     assert size == pytest.approx(weights[name], rel=1e-3)
 
 
-def test_the_roofline_is_the_slower_of_operations_and_bytes() -> None:
+def test_the_roofline_is_the_larger_of_both_bounds() -> None:
     machine = roofline.Machine(flops_per_second=100.0, bytes_per_second=10.0)
     assert machine.least_seconds({"flops": 200.0, "bytes": 5.0}) == 2.0
     assert machine.least_seconds({"flops": 200.0, "bytes": 50.0}) == 5.0
@@ -101,23 +101,23 @@ def test_the_command_writes_lines_and_prints_a_table(
     [
         (["W9"], "Unknown workload 'W9'"),
         (["W1", "--kind", "trian"], "did you mean 'train'"),
-        (["W1", "--precision", "float16"], "they are float32, bfloat16"),
-        (["W1", "--rounds", "0"], "rounds has to be >= 1, got 0"),
+        (["W1", "--precision", "float16"], "choose from float32, bfloat16"),
+        (["W1", "--rounds", "0"], "rounds must be at least 1, got 0"),
         (["W1", "--rounds", "many"], "many"),
         (["W1", "--generator", "hsah"], "Did you mean 'hash'"),
         (["W1", "--compare", "README.md"], "README.md"),
     ],
 )
-def test_bad_calls_are_told_in_one_line(
+def test_bad_calls_give_an_error_of_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["benchmark", *words]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    message_shown = capsys.readouterr().err
+    assert message in message_shown
+    assert message_shown.count("\n") == 1
 
 
-def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
+def test_a_file_without_results_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(ValueError, match="does not hold the JSON lines of a benchmark"):
-        run.read(tmp_path / "x.jsonl")
+    with pytest.raises(ValueError, match="must have the JSON lines of a benchmark"):
+        results.read(tmp_path / "x.jsonl")

@@ -1,1 +1,1 @@
-"""How fast is it here: Bayesian training and prediction against the plain network, in turns."""
+"""Timing of Bayesian training and prediction relative to the plain network."""

@@ -1,27 +1,22 @@
-"""Time workloads, write one JSON line each, print a table.
+"""Timing of workloads: ratios to the plain network in the same rounds, and times.
 
-    results = run(["W1", "W3"], rounds=30)
-
-Every number is a ratio to the plain network of the same rounds, or seconds beside it.
+results = run(["W1", "W3"], rounds=30)
 """
 
 import dataclasses
-import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from jax.typing import DTypeLike
 
 from bnn_jax import noise
 from bnn_jax._compiler import compiler_options
 from bnn_jax.benchmark import cases, roofline, timing
+from bnn_jax.benchmark.results import Result
 from bnn_jax.benchmark.workloads import WORKLOADS, Workload
 from bnn_jax.config.errors import nearest
 
@@ -50,26 +45,26 @@ def run(
     samples: int = 32,
     examples: int = 1000,
     kl_every: int = 10,
-) -> Iterable[dict[str, Any]]:
-    """Time the workloads one after the other; yields a result for each variant as it is known.
+) -> Iterable[Result]:
+    """Times the workloads in order; yields a result for each variant.
 
     Args:
-        names: of `WORKLOADS`.
-        kinds: "train" for training steps, "epoch" for several with their batches gathered from data
-            on the device, "predict" for predictions.
+        names: names of `WORKLOADS`.
+        kinds: "train" for a training step, "epoch" for several steps whose batches are gathered
+            from data on the device, "predict" for a prediction.
         precision: the dtype of the computation, "float32" or "bfloat16".
-        rounds: timed rounds of each workload.
-        samples: weight samples of a prediction.
-        examples: examples of a prediction.
-        kl_every: steps from one value of the KL to the next; its gradient acts in every step.
+        rounds: the number of timed rounds.
+        samples: the number of weight samples of a prediction.
+        examples: the number of examples of a prediction.
+        kl_every: the number of steps between values of the KL; its gradient is used in every step.
 
     Raises:
-        ValueError: an unknown name, or a number below 1; before anything is timed.
+        ValueError: a name is unknown or a number is below 1. Raised before anything is timed.
     """
     numbers = {"rounds": rounds, "samples": samples, "examples": examples, "kl_every": kl_every}
     for what, value in numbers.items():
         if value < 1:
-            raise ValueError(f"{what} has to be >= 1, got {value}.")
+            raise ValueError(f"{what} must be at least 1, got {value}.")
     for what, given, known in (
         ("workload", names, WORKLOADS),
         ("kind", kinds, KINDS),
@@ -78,7 +73,8 @@ def run(
         for name in given:
             if name not in known:
                 raise ValueError(
-                    f"Unknown {what} {name!r}{nearest(name, known)}: they are {', '.join(known)}."
+                    f"Unknown {what} {name!r}{nearest(name, known)}: "
+                    f"choose from {', '.join(known)}."
                 )
     return _results(names, kinds, precision, rounds, samples, examples, kl_every)
 
@@ -91,7 +87,7 @@ def _results(
     samples: int,
     examples: int,
     kl_every: int,
-) -> Iterable[dict[str, Any]]:
+) -> Iterable[Result]:
     dtype = DTYPES[precision]
     reached = roofline.measure(dtype)
     for name in names:
@@ -105,7 +101,7 @@ def _results(
                 made = _predictions(workload, dtype, samples, examples)
             times = timing.in_turns({k: case.call for k, case in made.items()}, rounds=rounds)
             for variant, case in made.items():
-                # Four samples a step do the work of four plain steps.
+                # A step with four samples is compared with four plain steps.
                 steps = case.facts["samples"] if kind == "train" else 1
                 yield {
                     "workload": name,
@@ -126,54 +122,44 @@ def _results(
                 }
 
 
-def _train_steps(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cases.Case]:
+def _train_steps(workload: Workload, dtype: DTypeLike, kl_every: int) -> dict[str, cases.Case]:
     fast = workload.in_fast_form()
-    every: dict[str, Any] = {"dtype": dtype, "kl_every": kl_every}
+    step = partial(cases.train_step, dtype=dtype, kl_every=kl_every)
     return {
         **{name: cases.train_step(w, None, dtype=dtype) for name, w in _plain(workload).items()},
-        **{name: cases.train_step(fast, name, **every) for name in workload.estimators},
-        "reparam, 4 samples": cases.train_step(fast, "reparam", samples=4, **every),
+        **{name: step(fast, name) for name in workload.estimators},
+        "reparam, 4 samples": step(fast, "reparam", samples=4),
     }
 
 
-def _epochs(workload: Workload, dtype: Any, kl_every: int) -> dict[str, cases.Case]:
-    """Each step a call from Python, and all of them in one call."""
+def _epochs(workload: Workload, dtype: DTypeLike, kl_every: int) -> dict[str, cases.Case]:
+    """Epochs with one call from Python per step, and with one call for all steps."""
     fast = workload.in_fast_form()
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "steps": STEPS_OF_AN_EPOCH,
-        "kl_every": kl_every,
-    }
+    steps = STEPS_OF_AN_EPOCH
+    epoch = partial(cases.epoch, dtype=dtype, steps=steps, kl_every=kl_every)
     return {
-        "plain": cases.epoch(workload, None, steps_per_call=1, **options),
-        "plain, in one call": cases.epoch(
-            workload, None, steps_per_call=STEPS_OF_AN_EPOCH, **options
-        ),
-        "reparam": cases.epoch(fast, "reparam", steps_per_call=1, **options),
-        "reparam, in one call": cases.epoch(
-            fast, "reparam", steps_per_call=STEPS_OF_AN_EPOCH, **options
-        ),
+        "plain": epoch(workload, None, steps_per_call=1),
+        "plain, in one call": epoch(workload, None, steps_per_call=steps),
+        "reparam": epoch(fast, "reparam", steps_per_call=1),
+        "reparam, in one call": epoch(fast, "reparam", steps_per_call=steps),
     }
 
 
 def _predictions(
-    workload: Workload, dtype: Any, samples: int, examples: int
+    workload: Workload, dtype: DTypeLike, samples: int, examples: int
 ) -> dict[str, cases.Case]:
     fast = workload.in_fast_form()
-    options: dict[str, Any] = {"dtype": dtype, "examples": examples}
-    drawn: dict[str, Any] = {"samples": samples, **options}
+    plain = partial(cases.plain_passes, dtype=dtype, passes=samples, examples=examples)
+    predict = partial(cases.prediction, fast, dtype=dtype, samples=samples, examples=examples)
     return {
-        **{
-            name: cases.plain_passes(w, passes=samples, **options)
-            for name, w in _plain(workload).items()
-        },
-        "predict": cases.prediction(fast, **drawn),
-        "predict, antithetic": cases.prediction(fast, antithetic=True, **drawn),
+        **{name: plain(w) for name, w in _plain(workload).items()},
+        "predict": predict(),
+        "predict, antithetic": predict(antithetic=True),
     }
 
 
 def _plain(workload: Workload) -> dict[str, Workload]:
-    """The network as Flax has it, to which ratios are; and its faster form, if it has one."""
+    """Returns the plain network with Flax's layers, the base of ratios, and any faster form."""
     fast = workload.in_fast_form()
     if fast is workload:
         return {"plain": workload}
@@ -181,8 +167,8 @@ def _plain(workload: Workload) -> dict[str, Workload]:
     return {"plain": workload, f"plain, {workload.faster[0]}": fast}
 
 
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
+def machine() -> Result:
+    """Returns the device, the versions and the settings of this process."""
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
@@ -194,58 +180,3 @@ def machine() -> dict[str, Any]:
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
         "compiler_options": compiler_options(),
     }
-
-
-def table(results: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The results as text; with those of another run, their ratios beside them."""
-    before = {_name(r): r for r in other}
-    columns = ["workload", "kind", "variant", "ratio to plain", "ms", "spread", "compile, s"]
-    columns.append("roofline")
-    grid = Table(box=box.SIMPLE_HEAD)
-    for column in [*columns, *(["ms here / there"] if before else [])]:
-        grid.add_column(column, justify="left" if column in columns[:3] else "right")
-    for result in results:
-        cells = [result["workload"], result["kind"], result["variant"]]
-        cells += [f"{result['ratio']:.2f}", f"{result['median_ms']:.2f}"]
-        cells += [f"{100 * result['spread']:.0f} %", f"{result['compile_seconds']:.1f}"]
-        share = result.get("roofline", 0.0)
-        cells.append(f"{100 * share:.0f} %" if share else "")
-        if before:
-            there = before.get(_name(result))
-            cells.append(f"{result['median_ms'] / there['median_ms']:.2f}" if there else "")
-        grid.add_row(*cells)
-    console = Console(width=120, color_system=None)
-    with console.capture() as capture:
-        console.print(grid)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def collect(results: Iterable[dict[str, Any]], path: Path | None) -> list[dict[str, Any]]:
-    """The results as a list; each is added to the file, if there is one, as soon as it is known."""
-    kept = []
-    for result in results:
-        kept.append(result)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.write(json.dumps(result) + "\n")
-    return kept
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The results of a file that `collect` has written.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    try:
-        results = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        for result in results:
-            _name(result), result["median_ms"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the JSON lines of a benchmark.") from error
-    return results
-
-
-def _name(result: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(result[k] for k in ("workload", "kind", "variant", "precision"))

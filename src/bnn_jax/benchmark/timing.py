@@ -1,13 +1,12 @@
-"""Timing in turns: what shares one process and one minute can be compared.
+"""Timing in turns, for reliable ratios between calls.
 
-A machine's speed drifts, by load and by temperature. So the calls to compare are made one after the
-other, round after round, and only their ratios within the rounds are trusted.
+The speed of a machine drifts with load and temperature. So the calls are made in turns, round after
+round, and compared by their ratios within each round.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,23 +24,25 @@ class Times:
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, over the median."""
+        """Half of the interquartile range, divided by the median."""
         low, high = np.quantile(self.seconds, (0.25, 0.75))
         return float(high - low) / 2 / self.median
 
 
 def in_turns(
-    calls: Mapping[str, Callable[[], Any]], *, rounds: int, warmup: int = 2
+    calls: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
 ) -> dict[str, Times]:
-    """Time each call once a round, in the order given; each waits for its result.
+    """Times each call once per round, in the given order, until its result is ready.
 
     Args:
-        calls: what to time, by name.
-        rounds: timed rounds.
-        warmup: rounds before them, which also compile.
+        calls: name -> call.
+        rounds: the number of timed rounds.
+        warmup: the number of untimed rounds before them, which also compile.
     """
     if rounds < 1 or warmup < 0:
-        raise ValueError(f"rounds has to be >= 1 and warmup >= 0, got {rounds} and {warmup}.")
+        raise ValueError(
+            f"rounds must be at least 1 and warmup at least 0, got {rounds} and {warmup}."
+        )
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + rounds):
         for name, call in calls.items():
@@ -53,5 +54,5 @@ def in_turns(
 
 
 def ratio(times: Times, base: Times) -> float:
-    """The median over rounds of the time over that of the base in the same round."""
+    """Returns the median over rounds of the time divided by that of `base` in the same round."""
     return float(np.median(np.asarray(times.seconds) / np.asarray(base.seconds)))

@@ -1,4 +1,4 @@
-"""The networks that are timed, from a small dense one to a transformer.
+"""The networks of the benchmark, from a small dense network to a transformer.
 
 | | network | batch |
 | --- | --- | --- |
@@ -16,48 +16,51 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
 
 from bnn_jax.models import MLP, LeNet5, banded_conv
 from bnn_jax.models.resnet import ResNet20
 from bnn_jax.models.transformer import Transformer
+from bnn_jax.noise import PRNGKey
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A network, its batch, and the estimators that are exact for it.
+    """A network, its batch size, and the estimators to time.
 
     Attributes:
-        title: in words.
+        title: a description.
         network: dtype -> the Flax module.
-        batch: examples a step.
-        inputs: key, examples -> inputs.
-        classes: of the labels, which have the shape of the logits without the last axis.
-        estimators: name -> what `to_bnn` takes.
-        train_options: how the network is called in training.
-        faster: what its faster form on CPU is called, and the form; None where there is none.
+        batch: examples per step.
+        inputs: (key, examples) -> inputs.
+        classes: the number of classes; labels have the shape of the logits without the last axis.
+        estimators: name -> the argument `estimator` of `to_bnn`.
+        train_options: keyword arguments of the network in training.
+        faster: the name and the constructor of a faster form on CPU, or None.
     """
 
     title: str
-    network: Callable[[Any], nn.Module]
+    network: Callable[[DTypeLike], nn.Module]
     batch: int
-    inputs: Callable[[Any, int], Any]
+    inputs: Callable[[PRNGKey, int], Array]
     classes: int
     estimators: Mapping[str, str | Mapping[str, str]]
     train_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    faster: tuple[str, Callable[[Any], nn.Module]] | None = None
+    faster: tuple[str, Callable[[DTypeLike], nn.Module]] | None = None
 
     def in_fast_form(self) -> "Workload":
-        """With the network's faster form, where there is one."""
+        """Returns the workload with the faster form of its network, if there is one."""
         if self.faster is None or jax.default_backend() != "cpu":
             return self
         return dataclasses.replace(self, network=self.faster[1], faster=None)
 
 
-def _images(*shape: int) -> Callable[[Any, int], Any]:
+def _images(*shape: int) -> Callable[[PRNGKey, int], Array]:
     return lambda key, examples: jax.random.normal(key, (examples, *shape))
 
 
-def _tokens(key: Any, examples: int) -> Any:
+def _tokens(key: PRNGKey, examples: int) -> Array:
     return jax.random.randint(key, (examples, 128), 0, 256)
 
 
@@ -116,7 +119,7 @@ WORKLOADS: dict[str, Workload] = {
 }
 
 
-def labels(workload: Workload, key: Any, inputs: Any) -> Any:
-    """Random labels of the right shape for the inputs."""
+def labels(workload: Workload, key: PRNGKey, inputs: Array) -> Array:
+    """Draws random labels for the inputs."""
     shape = inputs.shape[:2] if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.shape[:1]
     return jax.random.randint(key, shape, 0, workload.classes)

@@ -111,23 +111,23 @@ def benchmark(
     many plain forward passes as it has samples.
     """
     from bnn_jax import noise
-    from bnn_jax.benchmark import run as benchmarks
+    from bnn_jax.benchmark import results, run
 
     try:
-        other = benchmarks.read(compare) if compare else []
+        other = results.read(compare) if compare else []
         with noise.generator(generator):
-            results = benchmarks.run(
-                workloads or benchmarks.NAMES,
-                kinds=kinds or benchmarks.KINDS,
+            timed = run.run(
+                workloads or run.NAMES,
+                kinds=kinds or run.KINDS,
                 precision=precision,
                 rounds=rounds,
                 samples=samples,
                 kl_every=kl_every,
             )
-            found = benchmarks.collect(results, output)
+            found = results.collect(timed, output)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    click.echo(benchmarks.table(found, other))
+    click.echo(results.table(found, other))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ordinary Flax networks."""
+"""Deterministic Flax networks for examples, configs and benchmarks."""
 
 from bnn_jax.models.banded_conv import banded_conv as banded_conv
 from bnn_jax.models.networks import MLP as MLP

@@ -1,11 +1,12 @@
-"""Ordinary Flax networks for examples and configs. None of them knows it can be Bayesian."""
+"""LeNet-5 and multilayer perceptrons."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -23,22 +24,24 @@ class LeNet5(nn.Module):
     """
 
     num_classes: int = 10
-    dtype: Any = jnp.float32
-    conv_general_dilated: Callable[..., Any] = lax.conv_general_dilated
+    dtype: DTypeLike = jnp.float32
+    conv_general_dilated: Callable[..., Array] = lax.conv_general_dilated
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
-        options: dict[str, Any] = {
-            "padding": "VALID",
-            "use_bias": False,
-            "dtype": self.dtype,
-            "conv_general_dilated": self.conv_general_dilated,
-        }
-        # The same as relu before the pool, on a quarter of the elements.
-        x = nn.relu(max_pool_2x2(nn.Conv(6, (5, 5), name="conv1", **options)(x)))
-        x = nn.relu(max_pool_2x2(nn.Conv(16, (5, 5), name="conv2", **options)(x)))
+        conv = partial(
+            nn.Conv,
+            kernel_size=(5, 5),
+            padding="VALID",
+            use_bias=False,
+            dtype=self.dtype,
+            conv_general_dilated=self.conv_general_dilated,
+        )
+        # Equal to relu before the pool, on a quarter of the elements.
+        x = nn.relu(max_pool_2x2(conv(6, name="conv1")(x)))
+        x = nn.relu(max_pool_2x2(conv(16, name="conv2")(x)))
         x = x.reshape((x.shape[0], -1))
         x = nn.relu(nn.Dense(120, name="fc1", dtype=self.dtype)(x))
         x = nn.relu(nn.Dense(84, name="fc2", dtype=self.dtype)(x))
@@ -46,11 +49,14 @@ class LeNet5(nn.Module):
 
 
 class MLP(nn.Module):
-    """Fully connected, relu; Blundell et al. 2015 have two hidden layers of 400, 800, 1200."""
+    """A multilayer perceptron with relu.
+
+    Blundell et al. 2015, arXiv:1505.05424, use two hidden layers of 400, 800 or 1200 units.
+    """
 
     hidden: Sequence[int]
     num_outputs: int = 10
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
@@ -63,9 +69,9 @@ class MLP(nn.Module):
 def max_pool_2x2(
     x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch half_height half_width channels"]:
-    """`nn.max_pool(x, (2, 2), (2, 2))`, as a maximum over a reshaped array.
+    """Returns `nn.max_pool(x, (2, 2), (2, 2))`, computed as a maximum over a reshaped array.
 
-    Its gradient needs no select-and-scatter, which on CPU takes a third of LeNet-5's training step.
+    Its gradient avoids select-and-scatter, which takes a third of LeNet-5's training step on CPU.
     """
     b, h, w, c = x.shape
     return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
