@@ -94,8 +94,7 @@ def bayesian(name: str, estimator: str, **options: Any) -> BayesianModel:
     case = CASES[name]
     model, variables, _ = network_of(name)
     options = {"where": case.where, "initial_std": STD, **options}
-    chosen = {**dict.fromkeys(case.tied, "reparam"), "*": estimator} if case.tied else estimator
-    return to_bnn(model, variables, estimator=chosen, **options)
+    return to_bnn(model, variables, estimator=estimator, **options)
 
 
 def forward_of(case: Case, model: BayesianModel) -> train.Forward:
@@ -255,16 +254,30 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("estimator", ["flipout", "local_reparam"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.tied])
-def test_two_uses_of_a_weight_are_an_error_that_names_it(name: str, estimator: str) -> None:
+def test_a_weight_used_twice_is_drawn_once_or_an_error_that_names_it(
+    name: str, estimator: str
+) -> None:
     case = CASES[name]
     model, variables, _ = network_of(name)
-    bnn = to_bnn(model, variables, where=case.where, estimator=estimator)
-    with pytest.raises(EstimatorError, match="used more than once") as error:
+
+    def trace(bnn: BayesianModel, report: dict[str, list[str]]) -> None:
         jax.eval_shape(
             lambda posterior: bnn.apply(
-                jax.random.key(0), posterior, *case.inputs(0), **case.call_kwargs()
+                jax.random.key(0),
+                posterior,
+                *case.inputs(0),
+                report=report,
+                **case.call_kwargs(),
             ),
             bnn.posterior,
         )
-    named = str(error.value).split("'")[1]
-    assert any(fnmatchcase(named, glob) for glob in case.tied)
+
+    report: dict[str, list[str]] = {}
+    trace(to_bnn(model, variables, where=case.where, estimator=estimator), report)
+    twice = [path for path in report if any(fnmatchcase(path, glob) for glob in case.tied)]
+    assert {rule for path in twice for rule in report[path]} == {"reparam"}
+    patterns = dict.fromkeys(case.tied, estimator) | {"*": "reparam"}
+    named = to_bnn(model, variables, where=case.where, estimator=patterns)
+    with pytest.raises(EstimatorError, match="used more than once") as error:
+        trace(named, {})
+    assert str(error.value).split("'")[1] in twice
