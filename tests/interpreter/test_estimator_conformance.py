@@ -136,3 +136,14 @@ def test_the_derivative_of_a_linear_map_is_not_the_map() -> None:
     assert report["k"] == ["reparam"]
     with pytest.raises(ValueError, match=r"must be \+1 or -1, got 2"):
         Draw(key(0), 2)
+
+
+def test_a_kernel_that_is_flipped_keeps_its_rule() -> None:
+    report: dict[str, list[str]] = {}
+
+    def fn(p: Any, x: Any) -> Any:
+        return jax.lax.conv_transpose(x, p["k"], (2,), "SAME", transpose_kernel=True)
+
+    q = {"k": random_posterior(1, 3, 4, 3)}
+    random_array.apply(fn, key(0), q, SEQUENCE, estimator="flipout", report=report)
+    assert report == {"k": ["flipout"]}
