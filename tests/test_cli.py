@@ -76,7 +76,7 @@ BROKEN_OVERRIDES = [
         "objective.kl_schedule.warmup_epochs",
         "lower it",
     ),
-    ("evaluation.twin_epochs=0", "evaluation.twin_epochs", "a whole number >= 1, or null"),
+    ("evaluation.baseline_epochs=0", "evaluation.baseline_epochs", "a whole number >= 1, or null"),
     ("output.dir=null", "output.dir", "a path, got null"),
     ("output.dir=[a", "output.dir", "expected ',' or ']'"),
     ("training.epochs", "training.epochs", "must read section.key=value"),

@@ -34,7 +34,7 @@ SMALL = [
     "training.evaluate_every=1",
     "training.checkpoint_every=1",
     "evaluation.num_samples=4",
-    "evaluation.twin_epochs=2",
+    "evaluation.baseline_epochs=2",
 ]
 
 
@@ -263,7 +263,7 @@ def slowly(*overrides: str) -> Any:
     ids=lambda overrides: overrides[0][:40],
 )
 def test_every_setting_trains(tmp_path: Path, overrides: list[str]) -> None:
-    short = ["training.epochs=2", "evaluation={num_samples: 4, deterministic_twin: false}"]
+    short = ["training.epochs=2", "evaluation={num_samples: 4, deterministic_baseline: false}"]
     config = small(tmp_path / "run", *short, *overrides)
     summary = experiment.train(config)
     lines = metrics_of(config)
@@ -298,7 +298,7 @@ def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -
         "training.epochs=1",
         "objective.kl_schedule={name: constant}",
         "evaluation.num_samples=4",
-        "evaluation.twin_epochs=1",
+        "evaluation.baseline_epochs=1",
         f"output.dir={tmp_path / 'run'}",
     ]
     config = configs.load(CONFIGS / f"{name}.yaml", overrides)
@@ -316,7 +316,7 @@ def test_a_curve_is_learnt_and_held_against_its_law(tmp_path: Path, name: str) -
 
 
 def test_the_generator_of_the_noise_is_the_configs(tmp_path: Path) -> None:
-    short = ["training.epochs=1", "evaluation={num_samples: 4, deterministic_twin: false}"]
+    short = ["training.epochs=1", "evaluation={num_samples: 4, deterministic_baseline: false}"]
     nll = {}
     for name in ("null", "hash"):
         config = small(tmp_path / name, f"training.generator={name}", *short)
@@ -331,27 +331,27 @@ def test_an_odd_number_of_samples_has_no_pairs(tmp_path: Path, count: str) -> No
     assert experiment.train(config)["num_samples"] == int(count)
 
 
-def test_the_twin_is_kept(tmp_path: Path) -> None:
+def test_the_baseline_is_kept(tmp_path: Path) -> None:
     config = small(tmp_path / "run", "training.epochs=1")
     experiment.train(config)
     run = experiment.load(tmp_path / "run")
     like = gaussian.mean(run.state.posterior)
-    twin = RunFolder(tmp_path / "run").restore_twin(like)
-    assert jax.tree.structure(twin) == jax.tree.structure(like)
-    means, weights = jax.tree.leaves(like), jax.tree.leaves(twin)
+    baseline = RunFolder(tmp_path / "run").restore_baseline(like)
+    assert jax.tree.structure(baseline) == jax.tree.structure(like)
+    means, weights = jax.tree.leaves(like), jax.tree.leaves(baseline)
     assert all((a != b).any() for a, b in zip(means, weights, strict=True))
-    assert RunFolder(tmp_path / "none").restore_twin(like) is None
-    (tmp_path / "run" / "twin" / "_METADATA").write_text("{")
-    with pytest.raises(RunError, match=r"The deterministic twin .* cannot be read"):
-        RunFolder(tmp_path / "run").restore_twin(like)
+    assert RunFolder(tmp_path / "none").restore_baseline(like) is None
+    (tmp_path / "run" / "baseline" / "_METADATA").write_text("{")
+    with pytest.raises(RunError, match=r"The deterministic baseline .* cannot be read"):
+        RunFolder(tmp_path / "run").restore_baseline(like)
 
 
 def test_a_temperature_is_for_the_evaluation_of_weight_samples_alone(tmp_path: Path) -> None:
     config = small(tmp_path / "run", "training.epochs=1")
     before = experiment.train(config)
-    twin = before.pop("deterministic")
+    baseline = before.pop("deterministic")
     sure = experiment.evaluate(tmp_path / "run", ["evaluation.temperature=0.01"])
-    assert sure["deterministic"] == twin
+    assert sure["deterministic"] == baseline
     assert sure["nll"] > 2 * before["nll"]  # after one epoch it is not right so often
     run = experiment.load(tmp_path / "run", ["evaluation.temperature=0.01"])
     images, _ = run.images.held_out
@@ -369,7 +369,7 @@ def test_images_are_padded_with_black(tmp_path: Path) -> None:
 
 
 def test_padding_makes_room_for_the_convolutions(tmp_path: Path) -> None:
-    short = ["training.epochs=1", "evaluation={num_samples: 2, deterministic_twin: false}"]
+    short = ["training.epochs=1", "evaluation={num_samples: 2, deterministic_baseline: false}"]
     config = small(tmp_path / "run", "model={name: lenet5}", "data.padding=4", *short)
     assert experiment.train(config)["num_random_weights"] > 0
 

@@ -95,9 +95,9 @@ def group(
         label_names=[f"thing {label}" for label in labels],
         predictive=predicted,
         at_mean=classification(seed + 1, n, classes, samples=1),
-        twin=classification(seed + 2, n, classes, samples=1),
+        baseline=classification(seed + 2, n, classes, samples=1),
         tempered=classification(seed + 3, n, classes),
-        twin_tempered=classification(seed + 4, n, classes, samples=1),
+        baseline_tempered=classification(seed + 4, n, classes, samples=1),
     )
 
 

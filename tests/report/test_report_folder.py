@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
         "training.evaluate_every=1",
         "optimizer.learning_rate=1.0e-2",
         "evaluation.num_samples=4",
-        "evaluation.twin_epochs=1",
+        "evaluation.baseline_epochs=1",
         "evaluation.ood_temperature=3.0",
         f"output.dir={run_folder}",
     ]
@@ -92,12 +92,12 @@ def test_summary_and_report_predict_the_held_out_examples_once(
     assert drawn.count(60) == 1
 
 
-@pytest.mark.parametrize("twin", [True, False])
+@pytest.mark.parametrize("baseline", [True, False])
 def test_report_of_a_run(
-    run: Path, others: None, twin: bool, monkeypatch: pytest.MonkeyPatch
+    run: Path, others: None, baseline: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not twin:
-        shutil.rmtree(run / "twin")
+    if not baseline:
+        shutil.rmtree(run / "baseline")
     gathered: list[report.ClassifierFindings] = []
 
     def gather(*arguments: Any) -> report.ClassifierFindings:
@@ -121,7 +121,7 @@ def test_report_of_a_run(
     assert predictive["num_samples"] == 4
     assert predictive["accuracy"] > 0.2
     assert abs(predictive["accuracy"] - summary["accuracy"]) < 0.1
-    accuracy = numbers["deterministic_twin"]["accuracy"]
+    accuracy = numbers["deterministic_baseline"]["accuracy"]
     assert accuracy == pytest.approx(summary["deterministic"]["accuracy"], abs=1e-6)
     for name in ("mnist", "emnist/letters"):
         found = numbers["out_of_distribution"][name]
@@ -130,7 +130,7 @@ def test_report_of_a_run(
         assert found["mutual_information"]["num_samples"] == 4
         assert 0.0 <= found["mutual_information"]["auroc"] <= 1.0
         assert found["tempered_mutual_information"]["num_samples"] == 4
-        assert ("twin_entropy" in found) == ("tempered_twin_entropy" in found) == twin
+        assert ("baseline_entropy" in found) == ("tempered_baseline_entropy" in found) == baseline
     assert "Tempered: of logits divided by 3." in html
     assert not [p for p in run.iterdir() if p.name.startswith(".report")]
     assert_tempered(gathered[0], experiment.load(run))
@@ -139,9 +139,9 @@ def test_report_of_a_run(
 
 def assert_tempered(findings: report.ClassifierFindings, loaded: experiment.Run) -> None:
     posterior = experiment.evaluated(loaded.state)
-    twin = RunFolder(loaded.config.output.dir).restore_twin(gaussian.mean(posterior))
+    baseline = RunFolder(loaded.config.output.dir).restore_baseline(gaussian.mean(posterior))
     for group in (findings.held_out, *findings.others):
-        for weights, tempered in ((posterior, group.tempered), (twin, group.twin_tempered)):
+        for weights, tempered in ((posterior, group.tempered), (baseline, group.baseline_tempered)):
             assert (weights is None) == (tempered is None)
             if weights is not None:
                 logits = loaded.predict(weights, group.images, keep_samples=True).samples

@@ -15,15 +15,15 @@ from bnn_jax.report.regression_scores import INTERVALS, covered, regression_scor
 
 def scores_of(group: Group) -> dict[str, np.ndarray]:
     """Each score, from where it has to come from."""
-    assert group.twin is not None
+    assert group.baseline is not None
     assert group.tempered is not None
-    assert group.twin_tempered is not None
+    assert group.baseline_tempered is not None
     of = {
         "": group.predictive,
         "posterior_mean_": group.at_mean,
-        "twin_": group.twin,
+        "baseline_": group.baseline,
         "tempered_": group.tempered,
-        "tempered_twin_": group.twin_tempered,
+        "tempered_baseline_": group.baseline_tempered,
     }
     scores = {}
     for prefix, said in of.items():
@@ -60,7 +60,7 @@ def test_numbers_say_how_many_samples_they_come_from() -> None:
     assert numbers["posterior_mean"]["num_samples"] == 1
     found = numbers["out_of_distribution"]["other0"]
     samples = {name: found[name]["num_samples"] for name in NAMES}
-    single = ("posterior_mean", "twin", "tempered_twin")
+    single = ("posterior_mean", "baseline", "tempered_baseline")
     assert samples == {n: 1 if n.startswith(single) else 8 for n in NAMES}
 
 
@@ -71,7 +71,7 @@ def test_quality_is_each_predictors_own() -> None:
     for name, said in (
         ("posterior_predictive", own.predictive),
         ("posterior_mean", own.at_mean),
-        ("deterministic_twin", own.twin),
+        ("deterministic_baseline", own.baseline),
     ):
         p, labels = said.probabilities, own.labels
         wrong = p.argmax(axis=1) != labels
@@ -118,12 +118,12 @@ def test_a_network_without_random_weights_has_numbers_too() -> None:
     numbers = classifier_scores(findings, bins=15)
     assert numbers["posterior"] == {"kl": None, "num_random_weights": 0, "layers": {}}
     assert numbers["out_of_distribution"] == {}
-    twin = numbers["deterministic_twin"]
-    assert twin["num_samples"] == 1
+    baseline = numbers["deterministic_baseline"]
+    assert baseline["num_samples"] == 1
     alone = dataclasses.replace(
-        findings, held_out=dataclasses.replace(findings.held_out, twin=None)
+        findings, held_out=dataclasses.replace(findings.held_out, baseline=None)
     )
-    assert classifier_scores(alone, bins=15)["deterministic_twin"] is None
+    assert classifier_scores(alone, bins=15)["deterministic_baseline"] is None
 
 
 def test_regression_numbers() -> None:

@@ -37,6 +37,12 @@ from bnn_jax.config.sections import (
 )
 from bnn_jax.config.types import EstimatorName, Glob, Section, Seed
 
+RENAMED = {
+    ("evaluation", "deterministic_twin"): "deterministic_baseline",
+    ("evaluation", "twin_epochs"): "baseline_epochs",
+}
+"""(section, former name) -> the name of a setting now; folders of older runs have the former."""
+
 
 class Config(Section):
     """All settings of one run."""
@@ -167,6 +173,7 @@ def load(
     overrides: Sequence[str] = (),
     *,
     sections: Collection[str] | None = None,
+    former_names: bool = False,
 ) -> Config:
     """Read, override and check the settings of a run.
 
@@ -175,6 +182,7 @@ def load(
         overrides: `section.key=value` each, the value read as YAML; of two for one key the last
             counts. A whole section is given as `prior={name: laplace, scale: 0.1}`.
         sections: the only sections that overrides may change; None for all.
+        former_names: accept settings in the file under the names of earlier versions (`RENAMED`).
 
     Raises:
         ConfigError: the file or an override is wrong. The message is one line that names every
@@ -187,6 +195,8 @@ def load(
         raise ConfigError(
             f"{path} {what}: it must hold sections ({', '.join(Config.model_fields)})"
         )
+    if former_names:
+        _rename(raw)
     for text in overrides:
         _override(raw, text, sections)
     try:
@@ -212,6 +222,14 @@ def _read(path: Path) -> bytes:
         raise ConfigError(
             f"cannot read the config file {path} ({error.strerror}): give the path of a YAML file"
         ) from None
+
+
+def _rename(raw: dict[Any, Any]) -> None:
+    """Replace the former names of settings by the current ones, in place."""
+    for (section, former), name in RENAMED.items():
+        values = raw.get(section)
+        if isinstance(values, dict) and former in values:
+            values.setdefault(name, values.pop(former))
 
 
 def _override(raw: dict[Any, Any], text: str, sections: Collection[str] | None) -> None:

@@ -198,7 +198,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """The test at the end, and the deterministic twin beside it."""
+    """The test at the end, and the deterministic baseline beside it."""
 
     ECE_BINS: ClassVar[int] = 15
 
@@ -208,15 +208,16 @@ class Evaluation(Section):
     ece_bins: Count = ECE_BINS  # of the calibration error of classes
     temperature: Positive = 1.0  # divides the logits of weight samples, in evaluation only
     ood_temperature: Positive = 1.0  # the same, for further scores of other data sets (ODIN)
-    deterministic_twin: Flag = True
-    twin_epochs: Count | None = None
+    deterministic_baseline: Flag = True
+    baseline_epochs: Count | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "Evaluation":
-        if self.twin_epochs is not None and not self.deterministic_twin:
+        if self.baseline_epochs is not None and not self.deterministic_baseline:
             raise ValueError(
-                f"evaluation.twin_epochs ({self.twin_epochs}) has no effect with "
-                "evaluation.deterministic_twin false: remove it, or set deterministic_twin to true"
+                f"evaluation.baseline_epochs ({self.baseline_epochs}) has no effect with "
+                "evaluation.deterministic_baseline false: remove it, or set "
+                "deterministic_baseline to true"
             )
         return self
 

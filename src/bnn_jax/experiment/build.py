@@ -221,5 +221,5 @@ def deterministic_step(
 
 def named_key(config: Config, name: str) -> PRNGKey:
     """The run's key for one purpose."""
-    purposes = ("init", "noise", "batches", "evaluation", "twin")
+    purposes = ("init", "noise", "batches", "evaluation", "baseline")
     return jax.random.fold_in(jax.random.key(config.seed), purposes.index(name))

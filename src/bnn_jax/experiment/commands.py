@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from bnn_jax import config as configs
 from bnn_jax import gaussian, noise
 from bnn_jax import train as training
 from bnn_jax.config.schema import Config
@@ -81,8 +80,8 @@ def _train(config: Config, resume: bool) -> dict[str, Any]:
             "train_seconds": round(seconds, 2),
         }
         folder.write_summary(summary)
-        if config.evaluation.deterministic_twin:
-            summary["deterministic"] = _train_twin(run, folder, interrupted)
+        if config.evaluation.deterministic_baseline:
+            summary["deterministic"] = _train_baseline(run, folder, interrupted)
             folder.write_summary(summary)
     return summary
 
@@ -95,7 +94,7 @@ def evaluate(run: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         overrides: changes to the evaluation section, as evaluation.num_samples=128.
 
     Returns:
-        The summary; the deterministic twin's numbers are those of training.
+        The summary; the deterministic baseline's numbers are those of training.
 
     Raises:
         RunError, ConfigError, DataError: there is no such run, or it cannot be evaluated.
@@ -120,8 +119,7 @@ def load(run: Path, overrides: Sequence[str] = ()) -> Run:
         overrides: changes to the evaluation section.
     """
     folder = RunFolder(run)
-    folder.load_config()
-    config = configs.load(folder.config_file, overrides, sections=("evaluation",))
+    config = folder.load_config(overrides)
     fresh = set_up(config)
     saved = folder.restore(fresh.checkpoint(fresh.state, fresh.loop.no_totals(fresh.state)))
     model = dataclasses.replace(fresh.model, prior=saved["prior"])
@@ -170,7 +168,7 @@ def _results(run: Run, folder: RunFolder) -> dict[str, Any]:
         "status": "finished",
         "run": str(folder.path),
         **_score(run, run.held_out_predictive),
-        **_against_the_law(run, posterior),
+        **_compared_with_truth(run, posterior),
         "kl": kl,
         "evaluated_on": run.examples.held_out_name,
         "num_held_out": len(run.examples.held_out[0]),
@@ -193,7 +191,7 @@ def _score(run: Run, predicted: Classification | Regression) -> dict[str, float]
     return scores.of_numbers(predicted, targets)
 
 
-def _against_the_law(run: Run, posterior: PyTree) -> dict[str, Any]:
+def _compared_with_truth(run: Run, posterior: PyTree) -> dict[str, Any]:
     """Of points of a curve: both uncertainties inside and outside of the training range."""
     if not isinstance(run.examples, Points):
         return {}
@@ -202,10 +200,10 @@ def _against_the_law(run: Run, posterior: PyTree) -> dict[str, Any]:
     return scores.of_curve(run.predict(posterior, x[:, None]), x, curve)
 
 
-def _train_twin(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> dict[str, Any]:
+def _train_baseline(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> dict[str, Any]:
     """Train the same network from the same initial means with ordinary weights, and keep it."""
     config = run.config
-    epochs = config.evaluation.twin_epochs or config.training.epochs
+    epochs = config.evaluation.baseline_epochs or config.training.epochs
     optimizer = assembly.build_optimizer(
         config, steps_per_epoch=run.loop.steps_per_epoch, epochs=epochs
     )
@@ -216,18 +214,18 @@ def _train_twin(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) ->
         variables=run.model.variables,
         average=config.optimizer.average is not None,
     )
-    loop = loop_of(config, run.examples, step, "twin", epochs)
+    loop = loop_of(config, run.examples, step, "baseline", epochs)
     started = time.perf_counter()
     state, _ = loop.run(
         state,
         loop.no_totals(state),
-        name="deterministic twin, epoch",
+        name="deterministic baseline, epoch",
         at_epoch_end=lambda *_: None,
         interrupted=interrupted,
     )
     if interrupted():
-        print("the run is complete; its deterministic twin was stopped early", file=sys.stderr)
-    folder.save_twin(evaluated(state))
+        print("the run is complete; its deterministic baseline was stopped early", file=sys.stderr)
+    folder.save_baseline(evaluated(state))
     return {
         **_score(run, run.of_held_out(evaluated(state))),
         "epochs": int(state.step) // loop.steps_per_epoch,

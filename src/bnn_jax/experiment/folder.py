@@ -3,7 +3,8 @@
     config.yaml       the resolved settings
     metrics.jsonl     one line per epoch
     checkpoint/       the newest state (orbax): posterior, prior, optimizer state, step
-    twin/             the weights of the deterministic twin (orbax), once it has been trained
+    baseline/         the weights of the deterministic baseline (orbax), once it is trained;
+                      older runs have it in twin/
     summary.json      the results
 
 A checkpoint replaces the one before it only once it is complete, so an interrupted write loses
@@ -12,6 +13,7 @@ nothing.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +83,21 @@ class RunFolder:
             )
         self._newest()
 
-    def load_config(self) -> Config:
+    def load_config(self, overrides: Sequence[str] = ()) -> Config:
+        """The run's settings; overrides may change those of the evaluation.
+
+        Raises:
+            RunError: the folder holds no run.
+            ConfigError: the saved settings or an override are wrong.
+        """
         if not self.config_file.is_file():
             raise RunError(
                 f"{self.path} is not a run folder (it has no config.yaml): name the output.dir "
                 "of a run."
             )
-        return configs.load(self.config_file)
+        return configs.load(
+            self.config_file, overrides, sections=("evaluation",), former_names=True
+        )
 
     def create(self, config: Config) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -129,21 +139,23 @@ class RunFolder:
             except (ValueError, OSError, KeyError) as error:
                 raise _unreadable(f"The checkpoint of step {step}", self.path, error) from error
 
-    def save_twin(self, weights: PyTree) -> None:
-        """Keep the weights of the deterministic twin, in place of earlier ones."""
+    def save_baseline(self, weights: PyTree) -> None:
+        """Keep the weights of the deterministic baseline, in place of earlier ones."""
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(self.path / "twin", _arrays(weights), force=True)
+            checkpointer.save(self.path / "baseline", _arrays(weights), force=True)
 
-    def restore_twin(self, like: PyTree) -> PyTree | None:
-        """The weights of the deterministic twin, or None where there are none."""
-        if not (self.path / "twin").is_dir():
+    def restore_baseline(self, like: PyTree) -> PyTree | None:
+        """The weights of the deterministic baseline, or None where there are none."""
+        names = ("baseline", "twin")  # older runs have it in twin/
+        path = next((p for n in names if (p := self.path / n).is_dir()), None)
+        if path is None:
             return None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
         with ocp.StandardCheckpointer() as checkpointer:
             try:
-                return checkpointer.restore(self.path / "twin", abstract)
+                return checkpointer.restore(path, abstract)
             except (ValueError, OSError, KeyError) as error:
-                raise _unreadable("The deterministic twin", self.path, error) from error
+                raise _unreadable("The deterministic baseline", self.path, error) from error
 
     def _newest(self) -> int:
         """The step of the newest checkpoint; looking for one makes no folder."""

@@ -55,9 +55,9 @@ def gather_classifier(
     class_names = run.images.label_names
     posterior = evaluated(run.state)
     run_folder = RunFolder(folder)
-    twin = run_folder.restore_twin(gaussian.mean(posterior))
+    baseline = run_folder.restore_baseline(gaussian.mean(posterior))
     temperature = config.evaluation.ood_temperature if sets else 1.0
-    group = partial(_group, run, posterior, twin, temperature)
+    group = partial(_group, run, posterior, baseline, temperature)
     held_out = group(
         name=config.data.name,
         images=images,
@@ -113,7 +113,7 @@ def _predict(
 def _group(
     run: Run,
     posterior: PyTree,
-    twin: PyTree | None,
+    baseline: PyTree | None,
     temperature: float,
     *,
     name: str,
@@ -123,7 +123,7 @@ def _group(
     predictive: Classification,
     changes: str = "",
 ) -> Group:
-    """What the network, its mean and its twin say; once more with a temperature that is not 1."""
+    """The predictions of the network, its mean and its baseline, plain and tempered."""
 
     def tempered(weights: PyTree | None, num_samples: int | None) -> Classification | None:
         if weights is None or temperature == 1.0:
@@ -138,9 +138,9 @@ def _group(
         label_names=label_names,
         predictive=predictive,
         at_mean=_predict(run, gaussian.mean(posterior), images, labels, None),
-        twin=None if twin is None else _predict(run, twin, images, labels, None),
+        baseline=None if baseline is None else _predict(run, baseline, images, labels, None),
         tempered=tempered(posterior, run.config.evaluation.num_samples),
-        twin_tempered=tempered(twin, None),
+        baseline_tempered=tempered(baseline, None),
         changes=changes,
     )
 

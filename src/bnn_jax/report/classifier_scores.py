@@ -23,11 +23,11 @@ NAMES = {
     "max_probability": "1 - largest probability",
     "posterior_mean_entropy": "posterior mean: entropy",
     "posterior_mean_max_probability": "posterior mean: 1 - largest probability",
-    "twin_entropy": "deterministic twin: entropy",
-    "twin_max_probability": "deterministic twin: 1 - largest probability",
+    "baseline_entropy": "deterministic baseline: entropy",
+    "baseline_max_probability": "deterministic baseline: 1 - largest probability",
     "tempered_predictive_entropy": "predictive entropy, tempered",
     "tempered_mutual_information": "mutual information, tempered",
-    "tempered_twin_entropy": "deterministic twin: entropy, tempered",
+    "tempered_baseline_entropy": "deterministic baseline: entropy, tempered",
 }
 
 
@@ -38,7 +38,7 @@ def uncertainties(group: Group) -> dict[str, Scores]:
         "mutual_information": group.predictive.mutual_information,
         "max_probability": 1.0 - group.predictive.probabilities.max(axis=-1),
     }
-    for name, single in (("posterior_mean", group.at_mean), ("twin", group.twin)):
+    for name, single in (("posterior_mean", group.at_mean), ("baseline", group.baseline)):
         if single is not None:
             scores[f"{name}_entropy"] = single.predictive_entropy
             scores[f"{name}_max_probability"] = 1.0 - single.probabilities.max(axis=-1)
@@ -60,18 +60,18 @@ def detection_scores(group: Group) -> dict[str, tuple[int, Scores]]:
         samples = group.tempered.num_samples
         for name in ("predictive_entropy", "mutual_information"):
             scores[f"tempered_{name}"] = (samples, getattr(group.tempered, name))
-    if group.twin_tempered is not None:
-        scores["tempered_twin_entropy"] = (1, group.twin_tempered.predictive_entropy)
+    if group.baseline_tempered is not None:
+        scores["tempered_baseline_entropy"] = (1, group.baseline_tempered.predictive_entropy)
     return scores
 
 
 def predictor(group: Group, uncertainty: str) -> Classification:
-    """What an uncertainty is of: the predictive, the posterior mean, or the twin."""
+    """What an uncertainty is of: the predictive, the posterior mean, or the baseline."""
     if uncertainty.startswith("posterior_mean"):
         return group.at_mean
-    if uncertainty.startswith("twin"):
-        assert group.twin is not None
-        return group.twin
+    if uncertainty.startswith("baseline"):
+        assert group.baseline is not None
+        return group.baseline
     return group.predictive
 
 
@@ -104,7 +104,7 @@ def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, A
         },
         "posterior_mean": _quality(held_out, held_out.at_mean, bins)
         | {"aurc": _aurc(held_out, held_out.at_mean)},
-        "deterministic_twin": _twin(held_out, bins) or summary.get("deterministic"),
+        "deterministic_baseline": _baseline(held_out, bins) or summary.get("deterministic"),
         "out_of_distribution": {
             other.name: _detection(held_out, other) for other in findings.others
         },
@@ -141,10 +141,10 @@ def _conformal_sets(
     return {"coverage": float(np.mean(coverage)), "mean_size": float(np.mean(size))}
 
 
-def _twin(group: Group, bins: int) -> dict[str, Any] | None:
-    if group.twin is None:
+def _baseline(group: Group, bins: int) -> dict[str, Any] | None:
+    if group.baseline is None:
         return None
-    return _quality(group, group.twin, bins) | {"aurc": _aurc(group, group.twin)}
+    return _quality(group, group.baseline, bins) | {"aurc": _aurc(group, group.baseline)}
 
 
 def _aurc(group: Group, of: Classification) -> dict[str, float]:

@@ -54,9 +54,9 @@ class Group:
         label_names: what they show, one for each image.
         predictive: of the posterior predictive.
         at_mean: of the weights at the posterior mean.
-        twin: of the deterministic twin, if there is one.
-        tempered, twin_tempered: of logits divided by evaluation.ood_temperature, where it is not 1
-            and there are images of other data sets.
+        baseline: of the deterministic baseline, if there is one.
+        tempered, baseline_tempered: of logits divided by evaluation.ood_temperature, where it is
+            not 1 and there are images of other data sets.
         changes: what was done to the images to fit the network, in words.
     """
 
@@ -66,9 +66,9 @@ class Group:
     label_names: Sequence[str]
     predictive: Classification
     at_mean: Classification
-    twin: Classification | None = None
+    baseline: Classification | None = None
     tempered: Classification | None = None
-    twin_tempered: Classification | None = None
+    baseline_tempered: Classification | None = None
     changes: str = ""
 
     def __len__(self) -> int:

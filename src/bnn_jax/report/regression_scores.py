@@ -26,7 +26,7 @@ def regression_scores(findings: RegressionFindings) -> dict[str, Any]:
         "num_held_out": len(findings.targets),
         "posterior_predictive": _quality(findings.predictive, findings.targets),
         "posterior_mean": _quality(findings.at_mean, findings.targets),
-        "deterministic_twin": findings.summary.get("deterministic"),
+        "deterministic_baseline": findings.summary.get("deterministic"),
         "posterior": posterior_scores(findings),
     }
 

@@ -29,10 +29,10 @@ _LAYERS_SHOWN = 60
 
 
 def quality_table(numbers: Mapping[str, Any]) -> Table:
-    """A classifier's predictive, posterior mean and deterministic twin side by side."""
+    """A classifier's predictive, posterior mean and deterministic baseline side by side."""
     columns = _predictors(numbers)
     rows = _rows(columns, _QUALITY)
-    by_entropy = ("predictive_entropy", "posterior_mean_entropy", "twin_entropy")
+    by_entropy = ("predictive_entropy", "posterior_mean_entropy", "baseline_entropy")
     aurc = [
         column.get("aurc", {}).get(name)
         for column, name in zip(columns.values(), by_entropy, strict=False)
@@ -55,7 +55,7 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
 
 
 def regression_table(numbers: Mapping[str, Any]) -> Table:
-    """A regression's predictive, posterior mean and deterministic twin side by side."""
+    """A regression's predictive, posterior mean and deterministic baseline side by side."""
     columns = _predictors(numbers)
     return Table(
         "Lower is better for errors, likelihood and CRPS; intervals are better the narrower they "
@@ -72,8 +72,8 @@ def _predictors(numbers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         f"{predictive['num_samples']} samples": predictive,
         "posterior mean": numbers["posterior_mean"],
     }
-    twin = numbers["deterministic_twin"]
-    return columns | ({"deterministic twin": twin} if twin else {})
+    baseline = numbers["deterministic_baseline"]
+    return columns | ({"deterministic baseline": baseline} if baseline else {})
 
 
 def _rows(columns: Mapping[str, Mapping[str, Any]], forms: _Forms) -> list[list[str]]:
@@ -84,9 +84,9 @@ def _rows(columns: Mapping[str, Mapping[str, Any]], forms: _Forms) -> list[list[
 
 
 def _who(numbers: Mapping[str, Any]) -> str:
-    twin = numbers["deterministic_twin"]
+    baseline = numbers["deterministic_baseline"]
     return "The posterior mean is one network with the weights at their mean" + (
-        "; the twin is the same network trained with ordinary weights." if twin else "."
+        "; the baseline is the same network trained with ordinary weights." if baseline else "."
     )
 
 
