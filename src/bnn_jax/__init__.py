@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from bnn_jax import toolbox as toolbox
     from bnn_jax import train as train
     from bnn_jax import transforms as transforms
+    from bnn_jax.fitting import Fit as Fit
+    from bnn_jax.fitting import fit as fit
     from bnn_jax.gaussian import Gaussian as Gaussian
     from bnn_jax.interpreter import estimators as estimators
     from bnn_jax.predictive import predict as predict
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 # Where each public name is defined: a module of its own name, or a name in a module.
 _HOMES = {
     "BayesianModel": "transforms",
+    "Fit": "fitting",
     "Gaussian": "gaussian",
     "LaplacePrior": "priors",
     "NormalPrior": "priors",
@@ -58,6 +61,7 @@ _HOMES = {
     "dpn": "dpn",
     "estimators": "interpreter.estimators",
     "experiment": "experiment",
+    "fit": "fitting",
     "functional": "functional",
     "gaussian": "gaussian",
     "infer": "infer",

@@ -16,3 +16,4 @@ from bnn_jax.data.loading import load as load
 from bnn_jax.data.names import KNOWN as KNOWN
 from bnn_jax.data.names import default_data_dir as default_data_dir
 from bnn_jax.data.stream import stream as stream
+from bnn_jax.data.uci import uci as uci

@@ -10,6 +10,7 @@ many.
 """
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -21,13 +22,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from bnn_jax._compiler import compiler_options
 from bnn_jax.fitting.progress import Progress
 from bnn_jax.noise import PRNGKey
-from bnn_jax.train import State, StepInfo
 
+# A state has the field `step`, the number of steps taken. What a step reports can be added up, and
+# has the method `means`: see `train.StepInfo` and `infer.Info`.
+State = Any
+StepInfo = Any
 Step = Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]
 
 STEPS_PER_CALL_ON_ACCELERATORS = 50
@@ -50,8 +54,8 @@ class Loop:
     """
 
     step: Step
-    examples: tuple[Array, Array]
-    prepare: Callable[[Array], Array]
+    examples: tuple[PyTree, Array]
+    prepare: Callable[[Any], Any]
     run_key: PRNGKey
     order_key: PRNGKey
     batch_size: int
@@ -64,7 +68,7 @@ class Loop:
 
     @property
     def num_examples(self) -> int:
-        return len(self.examples[0])
+        return len(self.examples[1])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,7 +85,8 @@ class Loop:
         def one(state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey) -> Any:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
-            batch = self.prepare(examples[0][index]), examples[1][index]
+            inputs, labels = jax.tree.map(lambda a: a[index], examples)
+            batch = self.prepare(inputs), labels
             state, info = self.step(state, key, batch)
             return state, totals + info
 
@@ -120,7 +125,7 @@ class Loop:
         return {
             name: mean
             for name, mean in shown.items()
-            if isinstance(mean, float) and totals.has_mean(name)
+            if isinstance(mean, float) and not math.isnan(mean)
         }
 
     def run(
@@ -129,6 +134,7 @@ class Loop:
         totals: StepInfo,
         *,
         name: str,
+        quiet: bool = False,
         at_epoch_end: Callable[[int, State, dict[str, Any]], None],
         interrupted: Callable[[], bool],
     ) -> tuple[State, StepInfo]:
@@ -137,6 +143,7 @@ class Loop:
         Args:
             state, totals: where to start; both are donated.
             name: what the progress display calls an epoch.
+            quiet: show no progress.
             at_epoch_end: called with the epoch (from 1), the state, and the epoch's mean numbers.
             interrupted: asked after each call; when it says so, the state is returned as it is.
 
@@ -144,7 +151,7 @@ class Loop:
             The state, and the sums of the epoch that was interrupted.
         """
         steps = self.steps_per_epoch
-        progress = Progress(epochs=self.epochs, steps=steps, name=name)
+        progress = Progress(epochs=self.epochs, steps=steps, name=name, quiet=quiet)
         done = int(state.step)
         for epoch in range(done // steps, self.epochs):
             order = self.order(epoch)

@@ -15,9 +15,9 @@ class Progress:
     The bar needs tqdm; without it, only the line per epoch is shown.
     """
 
-    def __init__(self, *, epochs: int, steps: int, name: str) -> None:
-        self.epochs, self.steps, self.name = epochs, steps, name
-        self.visible = sys.stderr.isatty() and find_spec("tqdm") is not None
+    def __init__(self, *, epochs: int, steps: int, name: str, quiet: bool = False) -> None:
+        self.epochs, self.steps, self.name, self.quiet = epochs, steps, name, quiet
+        self.visible = not quiet and sys.stderr.isatty() and find_spec("tqdm") is not None
         self.bar: tqdm | None = None
 
     def start(self, epoch: int, step: int) -> None:
@@ -41,8 +41,10 @@ class Progress:
 
     def finish(self, epoch: int, numbers: Mapping[str, float], examples_per_second: float) -> None:
         self.stop()
+        if self.quiet:
+            return
         line = f"{self.name} {epoch}/{self.epochs}  {as_text(numbers)}"
-        print(f"{line}  {examples_per_second:,.0f} images/s", file=sys.stderr, flush=True)
+        print(f"{line}  {examples_per_second:,.0f} examples/s", file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         if self.bar is not None:

@@ -12,8 +12,12 @@ from bnn_jax.infer.methods.map import MAP as map
 from bnn_jax.infer.problem import Problem
 from bnn_jax.infer.svi import SVI
 
+# Methods by the name that configs and saved fits have for them.
+METHODS = {"bayes_by_backprop": bayes_by_backprop, "map": map}
+
 __all__ = [
     "ELBO",
+    "METHODS",
     "SVI",
     "Inference",
     "Info",

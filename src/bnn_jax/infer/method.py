@@ -11,14 +11,17 @@ source in the docstring, the state, `build` with `init`, `step` and `posterior`,
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import PyTree
 
-from bnn_jax.infer.problem import Batch, Metrics, Problem
+from bnn_jax.gaussian import Leaf
+from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import Posterior
 
@@ -26,20 +29,40 @@ from bnn_jax.posteriors import Posterior
 State = Any
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("loss", "nll", "metrics"), meta_fields=())
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("loss", "nll", "metrics", "steps"),
+    meta_fields=(),
+)
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a step reports; all values belong to the params before the update.
+    """The values of a step before its update; or their sums over steps, by `+`.
 
     Attributes:
-        loss: what the method minimises, or the potential energy, per example in nats.
+        loss: the quantity that the method minimises, or the potential energy, per example in nats.
         nll: the mean negative log likelihood of the batch, in nats.
         metrics: what problem.metric_fn returned, and the method's own numbers.
+        steps: 1, or the number of steps in the sum.
     """
 
-    loss: Float[Array, ""]
-    nll: Float[Array, ""]
-    metrics: Metrics
+    loss: Leaf
+    nll: Leaf
+    metrics: PyTree
+    steps: Leaf = dataclasses.field(default_factory=lambda: jnp.ones((), jnp.int32))
+
+    def __add__(self, other: "Info") -> "Info":
+        return jax.tree.map(jnp.add, self, other)
+
+    def means(self) -> dict[str, Any]:
+        """Returns the means over the summed steps as plain numbers, the metrics first."""
+        sums = jax.device_get(self)
+        steps = int(sums.steps)
+
+        def mean(total: Any) -> float:
+            return float(total) / steps if steps else math.nan
+
+        metrics = {name: mean(total) for name, total in sums.metrics.items()}
+        return {**metrics, "loss": mean(sums.loss), "nll": mean(sums.nll)}
 
 
 class Inference(NamedTuple):

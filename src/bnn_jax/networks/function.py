@@ -42,6 +42,13 @@ class FunctionNetwork:
     def batch_statistics(self, variables: PyTree) -> dict[str, int]:
         return {}
 
+    def in_mode(self, *, train: bool) -> "tuple[FunctionNetwork, dict[str, bool]]":
+        """A plain function has one mode."""
+        return self, {}
+
+    def streams(self) -> tuple[str, ...]:
+        return ()
+
     def check_streams(self, streams: tuple[str, ...]) -> None:
         if streams:
             raise ValueError(

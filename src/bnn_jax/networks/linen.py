@@ -80,6 +80,15 @@ class LinenNetwork:
         names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
         return {name: i for i, name in enumerate(names) if name.startswith("batch_stats/")}
 
+    def in_mode(self, *, train: bool) -> "tuple[LinenNetwork, dict[str, bool]]":
+        """Finds the mode's argument of the module's __call__ by its name."""
+        parameters = inspect.signature(self.module.__call__).parameters
+        found = {name: value for name, value in _IN_TRAINING.items() if name in parameters}
+        return self, {name: value == train for name, value in found.items()}
+
+    def streams(self) -> tuple[str, ...]:
+        return ("dropout",)
+
     def check_streams(self, streams: tuple[str, ...]) -> None:
         """A linen module takes random streams at every call."""
 
@@ -88,6 +97,16 @@ class LinenNetwork:
             "view() sets attributes of NNX layers, and this is a linen network: pass its own "
             "keyword argument at the call instead, such as train=True."
         )
+
+
+# Names of the argument of a linen module that selects its mode, and its value in training.
+_IN_TRAINING = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+    "use_running_average": False,
+}
 
 
 def _interceptor(hook: Hook, paths: Collection[str]) -> Callable[..., PyTree]:

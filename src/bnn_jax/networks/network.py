@@ -65,6 +65,17 @@ class Network(Protocol):
         """Returns {path: position among the leaves of the variables} of the running averages."""
         ...
 
+    def in_mode(self, *, train: bool) -> "tuple[Network, dict[str, bool]]":
+        """Returns the network in training or evaluation mode, and the keyword arguments of a call.
+
+        NNX layers are in a mode; a linen module is called with an argument such as train=True.
+        """
+        ...
+
+    def streams(self) -> tuple[str, ...]:
+        """Returns the random streams that a call in training mode takes."""
+        ...
+
     def check_streams(self, streams: tuple[str, ...]) -> None:
         """Raises ValueError if the network takes no random streams at a call."""
         ...

@@ -96,6 +96,14 @@ class NnxNetwork:
         chosen = [isinstance(v, nnx.BatchStat) for v in whole for _ in jax.tree.leaves(v)]
         return {name: i for i, name in enumerate(names) if chosen[i]}
 
+    def in_mode(self, *, train: bool) -> "tuple[NnxNetwork, dict[str, bool]]":
+        """Sets the mode of dropout and batch normalisation layers."""
+        attributes = {"deterministic": not train, "use_running_average": not train}
+        return self.view(raise_if_not_found=False, **attributes), {}
+
+    def streams(self) -> tuple[str, ...]:
+        return ()
+
     def check_streams(self, streams: tuple[str, ...]) -> None:
         if streams:
             raise ValueError(

@@ -3,6 +3,7 @@
 from bnn_jax.posteriors.mean_field import MeanField as MeanField
 from bnn_jax.posteriors.mixture import Mixture as Mixture
 from bnn_jax.posteriors.point import Point as Point
+from bnn_jax.posteriors.protocol import HasOutputs as HasOutputs
 from bnn_jax.posteriors.protocol import Posterior as Posterior
 from bnn_jax.posteriors.protocol import draw as draw
 from bnn_jax.posteriors.protocol import size as size

@@ -16,6 +16,7 @@ more:
                     distribution of params (dropout masks, a linearised network)
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array, Int, PyTree
@@ -35,6 +36,27 @@ class Posterior(Protocol):
 
     def mean(self) -> PyTree:
         """Returns the mean of the params."""
+        ...
+
+
+Network = Callable[..., PyTree]
+
+
+@runtime_checkable
+class HasOutputs(Protocol):
+    """A posterior that is more than a distribution over params: it computes outputs itself."""
+
+    def outputs(
+        self, key: PRNGKey, network: Network, variables: PyTree, inputs: tuple[PyTree, ...]
+    ) -> PyTree:
+        """Returns the network's outputs for one draw.
+
+        Args:
+            key: gives the noise of the draw.
+            network: (params, variables, *inputs) -> outputs, in evaluation mode.
+            variables: the network's other state.
+            inputs: the arguments of the network.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from bnn_jax import gaussian
+from bnn_jax import gaussian, posteriors
 from bnn_jax._compiler import false_at_run_time
 from bnn_jax.interpreter import antithetic_pairs
 from bnn_jax.noise import Draw, PRNGKey
@@ -108,6 +108,34 @@ class WeightSamples:
         sign = jnp.where(false_at_run_time(group), -1, 1)
         weights = gaussian.sample(Draw(group_key, sign), data.posterior)
         return (network(weights, data.variables, inputs),)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnyPosterior:
+    """Draws of a `posteriors.Posterior`, with the variables or the outputs that belong to them."""
+
+    @property
+    def group_size(self) -> int:
+        return 1
+
+    def outputs(
+        self,
+        network: Network,
+        key: PRNGKey,
+        data: Data,
+        group: Index,
+        inputs: Inputs,
+        indices: Indices,
+    ) -> tuple[PyTree, ...]:
+        draw_key = jax.random.fold_in(key, group)
+        if isinstance(data.posterior, posteriors.HasOutputs):
+
+            def call(params: PyTree, variables: PyTree, *inputs: PyTree) -> PyTree:
+                return network(params, variables, inputs)
+
+            return (data.posterior.outputs(draw_key, call, data.variables, inputs),)
+        params, own = posteriors.draw(data.posterior, draw_key, group)
+        return (network(params, data.variables if own is None else own, inputs),)
 
 
 @dataclasses.dataclass(frozen=True)

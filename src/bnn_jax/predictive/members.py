@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from bnn_jax import gaussian
+from bnn_jax import gaussian, posteriors
 from bnn_jax.noise import PRNGKey
 from bnn_jax.predictive.kinds import (
+    AnyPosterior,
     Data,
     Ensemble,
     Index,
@@ -93,6 +94,11 @@ def of(
     """Checks the arguments of `predict`, and returns the networks that it averages over."""
     if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
         raise ValueError(f"num_samples must be at least 1, got {num_samples!r}.")
+    if isinstance(posterior, posteriors.MeanField | posteriors.Point):
+        variables = posterior.variables if variables is None else variables
+        posterior = (
+            posterior.tree if isinstance(posterior, posteriors.MeanField) else posterior.params
+        )
     network = getattr(model, "network", None)  # of a BayesianModel
     if network is not None:
         call = network.call
@@ -124,6 +130,14 @@ def _kind_of(
     posterior: PyTree, num_samples: int | None, antithetic: bool, own_variables: bool
 ) -> tuple[Kind, int]:
     """Returns how members are computed, and their number."""
+    if isinstance(posterior, posteriors.Posterior):
+        if antithetic:
+            raise ValueError(
+                "antithetic=True is for a mean-field posterior, got "
+                f"{type(posterior).__name__}: leave it out."
+            )
+        samples = num_samples or posteriors.size(posterior)
+        return AnyPosterior(), _required(samples, "A posterior")
     random = not isinstance(posterior, list | tuple) and gaussian.random_leaves(posterior)
     if antithetic and not random:
         raise ValueError("antithetic=True needs random weights, and the posterior has none.")

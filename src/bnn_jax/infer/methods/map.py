@@ -15,8 +15,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
+from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
@@ -39,7 +40,7 @@ class State:
         variables: the network's other state, such as batch statistics.
     """
 
-    step: Int[Array, ""]
+    step: Leaf
     params: PyTree
     opt_state: PyTree
     variables: PyTree

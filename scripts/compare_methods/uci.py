@@ -1,0 +1,196 @@
+"""Every inference method on the UCI regression sets: log likelihood, RMSE, distance to NUTS, time.
+
+    python scripts/compare_methods/uci.py --folder ../shared/data/uci --output runs/uci.jsonl
+    python scripts/compare_methods/table.py runs/uci.jsonl
+
+One hidden layer of 50 tanh units and a learned noise level, as in Hernandez-Lobato and Adams 2015;
+inputs and targets are standardised by the training data, results are in the targets' units. The
+priors are N(0, 1) for the first layer, N(0, 0.42) for the last, and N(-1, 1) for the noise's rho.
+The hyper-parameters of each method are the same for all sets; they were chosen on the validation
+part (a tenth) of the training data of Boston and Yacht, split 0.
+
+A finished (set, split, method) is a line of the output file, and is not run again. NUTS runs first
+in each split: the others' total variation from it is computed from the predictive densities.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from bnn_jax import (
+    BayesianModel,
+    Fit,
+    NormalPrior,
+    data,
+    fit,
+    gaussian,
+    infer,
+    likelihoods,
+    to_bnn,
+)
+from bnn_jax.infer import Method
+from bnn_jax.posteriors import size
+
+SETS = ("boston", "concrete", "energy", "wine", "yacht")
+HIDDEN = 50
+GRID = np.linspace(-5.0, 5.0, 1001)  # standardised targets
+
+
+class Network(nn.Module):
+    """One hidden layer, and one rho of the noise for all examples."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch features"]) -> tuple[Array, Array]:
+        hidden = nn.tanh(nn.Dense(HIDDEN, name="first")(x))
+        rho = self.param("noise", nn.initializers.constant(-1.0), (1,))
+        mean = nn.Dense(1, name="last")(hidden)
+        return mean, jnp.broadcast_to(rho, mean.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A method as it is run on a UCI set: built for a number of examples, and its epochs."""
+
+    method: Callable[[int], Method]
+    epochs: int
+    estimator: str = "reparam"
+    initial_std: float = 0.1
+    batch_size: int = 32
+
+
+SETTINGS = {
+    "nuts": Setting(lambda n: infer.nuts(warmup=300, chains=2), 600),
+    "hmc": Setting(lambda n: infer.hmc(warmup=300, chains=2), 600),
+    "map": Setting(lambda n: infer.map(learning_rate=1e-2), 200),
+    "ensemble": Setting(lambda n: infer.ensemble(infer.map(learning_rate=1e-2), size=10), 200),
+    "bayes_by_backprop": Setting(
+        lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3), 600, "local_reparam"
+    ),
+    "mixture": Setting(
+        lambda n: infer.ensemble(
+            infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3), size=5
+        ),
+        600,
+        "local_reparam",
+    ),
+    "ivon": Setting(lambda n: infer.ivon(learning_rate=0.1), 400),
+    "mc_dropout": Setting(lambda n: infer.mc_dropout(rate=0.05), 400),
+    "swag": Setting(lambda n: infer.swag(learning_rate=1e-2), 300),
+    "multiswag": Setting(lambda n: infer.ensemble(infer.swag(learning_rate=1e-2), size=5), 300),
+    "sgld": Setting(lambda n: infer.sgld(), 1000),
+    "csghmc": Setting(lambda n: infer.sghmc(cycles=4), 1000),
+    "laplace": Setting(lambda n: infer.laplace(curvature="kronecker"), 200),
+    "laplace_last": Setting(lambda n: infer.laplace(curvature="last_layer"), 200),
+}
+
+
+def model_of(x: Float[np.ndarray, "n d"], setting: Setting, key: Array) -> BayesianModel:
+    """Returns the Bayesian network for standardised inputs like x."""
+    network = Network()
+    variables = network.init(key, jnp.zeros((1, x.shape[1])))
+    stds = {"first": 1.0, "last": 0.42}
+    prior = {
+        name: jax.tree.map(lambda _, s=std: NormalPrior(0.0, s), variables["params"][name])
+        for name, std in stds.items()
+    }
+    return to_bnn(
+        network,
+        variables,
+        where="all",
+        estimator=setting.estimator,
+        prior={**prior, "noise": NormalPrior(-1.0, 1.0)},
+        initial_std=setting.initial_std,
+    )
+
+
+def densities(
+    result: Fit, x: Float[np.ndarray, "n d"], num_samples: int | None
+) -> Float[np.ndarray, "n grid"]:
+    """Returns the predictive density of each standardised target on a grid from -5 to 5."""
+    predicted = result.predict(x, num_samples, keep_samples=True)
+    mean, rho = (np.asarray(a, np.float64)[..., 0] for a in predicted.samples)
+    std = np.logaddexp(0.0, rho) + gaussian.STD_FLOOR
+    z = (GRID[None, None] - mean[..., None]) / std[..., None]
+    return np.mean(np.exp(-0.5 * z**2) / (std[..., None] * np.sqrt(2 * np.pi)), axis=0)
+
+
+def distance(p: Float[np.ndarray, "n grid"], q: Float[np.ndarray, "n grid"]) -> float:
+    """Returns the total variation between two predictives, the mean over examples."""
+    return float(np.mean(0.5 * np.trapezoid(np.abs(p - q), GRID, axis=1)))
+
+
+def run_one(
+    name: str, set_name: str, split: int, folder: Path, references: Path
+) -> dict[str, object]:
+    """Fits and evaluates one method on one split; returns the row of the table.
+
+    Args:
+        references: the folder of the densities of NUTS, written by NUTS and read by the others.
+    """
+    (x, y), (x_test, y_test) = data.uci(set_name, split=split, folder=folder)
+    setting = SETTINGS[name]
+    key = jax.random.fold_in(jax.random.key(split), sorted(SETTINGS).index(name))
+    model = model_of(x, setting, jax.random.fold_in(key, 1))
+    start = time.perf_counter()
+    result = fit(
+        key,
+        model,
+        (x, y),
+        method=setting.method(len(x)),
+        likelihood=likelihoods.Normal(),
+        epochs=setting.epochs,
+        batch_size=setting.batch_size,
+        standardize=True,
+        progress=False,
+    )
+    seconds = time.perf_counter() - start
+    num_samples = size(result.posterior) or 200
+    scores = result.evaluate(x_test, y_test, num_samples)
+    density = densities(result, x_test, num_samples)
+    reference = references / f"{set_name}_{split}.npy"
+    if name == "nuts":
+        np.save(reference, density)
+    return {
+        "set": set_name,
+        "split": split,
+        "method": name,
+        **{k: scores[k] for k in ("rmse", "log_likelihood", "coverage_of_90_percent")},
+        "total_variation": distance(density, np.load(reference)) if reference.exists() else None,
+        "seconds": round(seconds, 2),
+        "diagnosis": [finding.problem for finding in result.diagnosis],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Every inference method on the UCI sets.")
+    parser.add_argument("--folder", type=Path, required=True, help="with the sets' folders")
+    parser.add_argument("--output", type=Path, required=True, help="a file of JSON lines")
+    parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--methods", nargs="+", default=list(SETTINGS))
+    given = parser.parse_args()
+    lines = given.output.read_text().splitlines() if given.output.exists() else []
+    done = {(r["set"], r["split"], r["method"]) for r in map(json.loads, lines)}
+    references = given.output.with_suffix("")
+    references.mkdir(parents=True, exist_ok=True)
+    for split in range(given.splits):
+        for set_name in given.sets:
+            for name in given.methods:
+                if (set_name, split, name) not in done:
+                    row = run_one(name, set_name, split, given.folder, references)
+                    with given.output.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Checks of the arguments and data of `fit`, before any work."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from bnn_jax.infer.problem import Batch, Problem
+from bnn_jax.likelihoods import Bernoulli, Categorical, Likelihood
+from bnn_jax.noise import Draw, PRNGKey
+
+Data = tuple[PyTree, Any]
+
+
+def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]:
+    """Refuses data that cannot be trained on; returns inputs and targets."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise TypeError(
+            f"{name} must be a pair (inputs, targets) of arrays, got {type(data).__name__}."
+        )
+    inputs, targets = data
+    targets = np.asarray(targets)
+    leaves = [np.shape(leaf) for leaf in jax.tree.leaves(inputs)]
+    lengths = {shape[0] if shape else 0 for shape in [*leaves, targets.shape]}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"{name}: inputs and targets must have the same number of examples on axis 0, at "
+            f"least 1; got shapes {leaves} and {targets.shape}."
+        )
+    for leaf in [*jax.tree.leaves(inputs), targets]:
+        array = np.asarray(leaf)
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds NaN or infinite values: remove or impute them first.")
+    if isinstance(likelihood, Categorical):
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise TypeError(
+                f"{name}: Categorical needs integer labels, got {targets.dtype}: "
+                "y.astype(np.int32), or a regression likelihood."
+            )
+        if targets.min() < 0:
+            raise ValueError(f"{name}: labels must be at least 0, got {targets.min()}.")
+    if isinstance(likelihood, Bernoulli) and not np.isin(targets, (0, 1)).all():
+        raise ValueError(f"{name}: Bernoulli targets must be 0 or 1, got {np.unique(targets)[:5]}.")
+    return inputs, targets
+
+
+def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
+    """Traces the network on one batch, and refuses outputs that do not fit the targets.
+
+    Args:
+        problem: the inference problem.
+        batch: the first batch.
+        labels: all targets.
+
+    Raises:
+        ValueError: the network cannot take the inputs, the likelihood cannot take its outputs, or
+            a label is not one of the network's classes.
+    """
+    inputs, targets = batch
+    params, variables = problem.params, problem.model.variables
+
+    def outputs(key: PRNGKey) -> Any:
+        return problem.forward(Draw(key), params, variables, inputs)[0]
+
+    key = jax.random.key(0)
+    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(inputs)]
+    try:
+        found = jax.eval_shape(outputs, key)
+    except Exception as error:
+        raise ValueError(
+            f"The network cannot take inputs of shape {shapes}: {_first_line(error)}"
+        ) from error
+    try:
+        jax.eval_shape(lambda: problem.likelihood.nll(_zeros(found), targets))
+    except Exception as error:
+        shape = jax.tree.map(lambda a: tuple(a.shape), found)
+        raise ValueError(
+            f"{type(problem.likelihood).__name__} cannot score the network's outputs of shape "
+            f"{shape} against targets of shape {tuple(targets.shape)}: {_first_line(error)}"
+        ) from error
+    if isinstance(problem.likelihood, Categorical):
+        _check_labels(labels, classes=found.shape[-1])
+
+
+def _check_labels(labels: Any, *, classes: int) -> None:
+    if np.max(labels) >= classes:
+        raise ValueError(
+            f"Labels must be below the network's {classes} classes, got {np.max(labels)}: give "
+            "the network more outputs, or map the labels to 0, 1, ..."
+        )
+
+
+def _zeros(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+
+
+def check_batch_size(batch_size: int, num_data: int) -> None:
+    check_counts(batch_size=batch_size)
+    if batch_size > num_data:
+        raise ValueError(
+            f"batch_size ({batch_size}) must be at most the number of training examples "
+            f"({num_data}): lower it."
+        )

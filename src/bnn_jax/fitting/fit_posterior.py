@@ -1,0 +1,281 @@
+"""`fit`: the posterior of any network on any data, by any inference method.
+
+    result = fit(key, model, (x, y), method=infer.swag(), likelihood=Categorical(), epochs=20)
+    result.evaluate(x_test, y_test)       # {"accuracy": ..., "nll": ..., "ece": ..., ...}
+    result.predict(x_new).probabilities
+
+The noise of a step comes from the key and the step's number, the order of an epoch from the key
+and the epoch's number. A fit that was interrupted and is resumed from its checkpoint ends bit for
+bit where the fit that never stopped does.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from bnn_jax.fitting import checkpoint as checkpoints
+from bnn_jax.fitting import checks
+from bnn_jax.fitting.checks import Data
+from bnn_jax.fitting.diagnosis import diagnose
+from bnn_jax.fitting.early_stopping import EarlyStopping
+from bnn_jax.fitting.loop import Loop, interruptible
+from bnn_jax.fitting.modes import Modes, has_batch_statistics, modes_of
+from bnn_jax.fitting.result import Fit
+from bnn_jax.fitting.standardize import Affine, Standardizer
+from bnn_jax.infer.method import Inference, Method, State
+from bnn_jax.infer.problem import Batch, Problem
+from bnn_jax.likelihoods import Categorical, Likelihood, Regression
+from bnn_jax.noise import PRNGKey
+from bnn_jax.posteriors import MeanField, Point, Posterior
+from bnn_jax.transforms import BayesianModel
+
+Callback = Callable[[dict[str, Any], Fit], bool | None]
+MetricFn = Callable[[Any, Array], Mapping[str, Array]]
+
+
+def fit(
+    key: PRNGKey,
+    model: BayesianModel,
+    data: Data,
+    *,
+    method: Method,
+    likelihood: Likelihood,
+    epochs: int,
+    batch_size: int = 128,
+    validation: Data | None = None,
+    validate_every: int = 1,
+    standardize: bool = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+    callbacks: Sequence[Callback] = (),
+    early_stopping: EarlyStopping | None = None,
+    metric_fn: MetricFn | None = None,
+    train_rest: bool = True,
+    train_kwargs: Mapping[str, Any] | None = None,
+    eval_kwargs: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Fit:
+    """Infers the posterior of a network's weights from data.
+
+    Args:
+        key: determines every random number.
+        model: what `to_bnn` returned: the network, the prior, and which weights are random. The
+            posterior starts at its params.
+        data: (inputs, targets): arrays with the examples on axis 0; inputs may be a pytree of
+            arrays, whose leaves the network gets as its arguments if it is a tuple.
+        method: an inference method with its hyper-parameters, such as `infer.swag()`.
+        likelihood: the distribution of targets given the network's outputs.
+        epochs: passes over the data; of a method that uses the whole data set in a step (NUTS),
+            the number of steps.
+        batch_size: examples a step. Those left over at the end of an epoch are not used in it.
+        validation: held-out (inputs, targets), scored every `validate_every` epochs.
+        standardize: give inputs and targets of a regression mean 0 and standard deviation 1, by
+            the training data's statistics. Predictions are in the targets' units.
+        checkpoint: a folder. The state is saved there every `checkpoint_every` epochs and when
+            the fit is interrupted by Ctrl-C; if it holds a state of this fit, the fit continues
+            from it.
+        callbacks: called after each epoch with its numbers and the fit so far; a callback that
+            returns True stops the fit.
+        early_stopping: decides after each epoch whether to stop; see `patience`.
+        metric_fn: (outputs, targets) -> {name: scalar} of each batch, for the history; by default
+            the accuracy of classes and the squared error of numbers.
+        train_rest: whether weights that are not random are trained too.
+        train_kwargs, eval_kwargs: keyword arguments that put the network into training and into
+            evaluation mode. Arguments called train, training, is_training, deterministic and
+            use_running_average are found, and so are the modes of NNX layers.
+        progress: show a progress bar, or a line for each epoch.
+
+    Returns:
+        The posterior, its history, and methods that predict and evaluate.
+
+    Raises:
+        TypeError, ValueError: a wrong call or unsuitable data, before any work.
+        KeyboardInterrupt: interrupted; with `checkpoint`, the state was saved.
+    """
+    inputs, targets = checks.checked(data, likelihood, "data")
+    checks.check_counts(
+        epochs=epochs, validate_every=validate_every, checkpoint_every=checkpoint_every
+    )
+    num_data = len(targets)
+    batch_size = num_data if method.whole_data else batch_size
+    checks.check_batch_size(batch_size, num_data)
+    if validation is not None:
+        checks.checked(validation, likelihood, "validation")
+    scaling = _standardizer(inputs, targets, likelihood, standardize)
+    examples = _on_device(inputs, targets, scaling)
+    modes = modes_of(model, train_kwargs, eval_kwargs)
+    num_steps = epochs * (num_data // batch_size)
+    metric_fn = metric_fn or _default_metrics(likelihood)
+    problem = Problem(model, modes.forward, likelihood, num_data, num_steps, train_rest, metric_fn)
+    checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
+    run = method.build(problem)
+    init_key, noise_key, order_key, predict_key = jax.random.split(key, 4)
+    loop = Loop(run.step, examples, _as_it_is, noise_key, order_key, batch_size, epochs)
+    settings = f"{method} {likelihood} epochs={epochs} batch_size={batch_size}"
+    watch = _Watch(
+        fit=_unfitted(problem, modes, method, scaling, predict_key),
+        run=run,
+        folder=_folder(checkpoint, data, settings),
+        checkpoint_every=checkpoint_every,
+        epochs=epochs,
+        validation=validation,
+        validate_every=validate_every,
+        callbacks=callbacks,
+        early_stopping=early_stopping,
+    )
+    state = _trained(run, loop, init_key, watch, progress)
+    posterior = _with_batch_statistics(run.posterior(state), modes, loop)
+    history = watch.fit.history
+    found = diagnose(posterior, model, history, num_data)
+    return dataclasses.replace(watch.fit, posterior=posterior, diagnosis=found)
+
+
+def _unfitted(
+    problem: Problem, modes: Modes, method: Method, scaling: Standardizer, key: PRNGKey
+) -> Fit:
+    """Returns the result before the first step."""
+    return Fit(
+        posterior=Point(problem.params, problem.model.variables),
+        history=[],
+        diagnosis=(),
+        model=modes.evaluation,
+        method=method,
+        likelihood=problem.likelihood,
+        scaling=scaling,
+        num_data=problem.num_data,
+        num_steps=problem.num_steps,
+        eval_kwargs=modes.eval_kwargs,
+        key=key,
+    )
+
+
+def _folder(path: str | Path | None, data: Data, settings: str) -> checkpoints.Folder | None:
+    if path is None:
+        return None
+    return checkpoints.Folder(path, {"data": checkpoints.hash_of(data), "settings": settings})
+
+
+def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: "_Watch", progress: bool) -> State:
+    """Runs the epochs that are left, and saves the state if they are interrupted."""
+    state = run.init(key)
+    totals = loop.no_totals(state)
+    watch.no_totals = jax.tree.map(np.asarray, totals)
+    found = watch.folder.restore((state, totals)) if watch.folder else None
+    if found is not None:
+        (state, totals), watch.fit.history[:] = found
+    with interruptible() as asked:
+        state, totals = loop.run(
+            state,
+            totals,
+            name="epoch",
+            at_epoch_end=watch.at_epoch_end,
+            interrupted=lambda: asked() or watch.stop,
+            quiet=not progress,
+        )
+        if watch.folder is not None:
+            watch.folder.save(int(state.step), (state, totals), watch.fit.history)
+        if asked():
+            where = f"; the state is in {watch.folder.path}" if watch.folder else ""
+            print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
+            raise KeyboardInterrupt
+    return state if run.finish is None else run.finish(state, partial(_batches, loop))
+
+
+@dataclasses.dataclass
+class _Watch:
+    """What happens after each epoch: validation, callbacks, early stopping, a checkpoint."""
+
+    fit: Fit
+    run: Inference
+    folder: checkpoints.Folder | None
+    checkpoint_every: int
+    epochs: int
+    validation: Data | None
+    validate_every: int
+    callbacks: Sequence[Callback]
+    early_stopping: EarlyStopping | None = None
+    no_totals: PyTree = None
+    stop: bool = False
+
+    def at_epoch_end(self, epoch: int, state: State, line: dict[str, Any]) -> None:
+        history = self.fit.history
+        history.append(line)
+        now = self.fit
+        if self.callbacks or (self.validation and epoch % self.validate_every == 0):
+            now = dataclasses.replace(self.fit, posterior=self.run.posterior(state))
+        if self.validation and epoch % self.validate_every == 0:
+            line["validation"] = now.evaluate(*self.validation)
+        for callback in self.callbacks:
+            self.stop = bool(callback(line, now)) or self.stop
+        if self.early_stopping is not None:
+            self.stop = self.early_stopping(history) or self.stop
+        if self.folder is not None and epoch % self.checkpoint_every == 0 and epoch < self.epochs:
+            self.folder.save(int(state.step), (state, self.no_totals), history)
+
+
+def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Posterior:
+    """Returns the posterior with the batch statistics of its mean over the training data.
+
+    The running averages of training follow weights that were still moving. Posteriors of several
+    networks keep the statistics of each.
+    """
+    model, variables = modes.training, getattr(posterior, "variables", None)
+    if not isinstance(posterior, MeanField | Point) or not has_batch_statistics(model, variables):
+        return posterior
+    batches = [inputs for inputs, _ in _batches(loop)]
+    tree = posterior.tree if isinstance(posterior, MeanField) else posterior.params
+    streams = {
+        name: jax.random.fold_in(loop.order_key, loop.epochs) for name in model.network.streams()
+    }
+    options = {**modes.train_kwargs, **({"rngs": streams} if streams else {})}
+    variables = model.batch_statistics(tree, batches, variables=variables, **options)
+    return dataclasses.replace(posterior, variables=variables)
+
+
+def _as_it_is(inputs: PyTree) -> PyTree:
+    return inputs
+
+
+def _batches(loop: Loop) -> Iterator[Batch]:
+    """Yields the training data in order, in batches; the last one may be smaller."""
+    inputs, targets = loop.examples
+    for start in range(0, loop.num_examples, loop.batch_size):
+        stop = start + loop.batch_size
+        yield jax.tree.map(lambda a, i=start, j=stop: a[i:j], (inputs, targets))
+
+
+def _default_metrics(likelihood: Likelihood) -> MetricFn | None:
+    if isinstance(likelihood, Categorical):
+        return lambda outputs, y: {"accuracy": jnp.mean(jnp.argmax(outputs, axis=-1) == y)}
+    if isinstance(likelihood, Regression):
+        return lambda outputs, y: {"squared_error": jnp.mean((likelihood.mean(outputs) - y) ** 2)}
+    return None
+
+
+def _standardizer(
+    inputs: PyTree, targets: Any, likelihood: Likelihood, standardize: bool
+) -> Standardizer:
+    if not standardize:
+        return Standardizer()
+    if not isinstance(likelihood, Regression) or likelihood.integers:
+        raise ValueError(
+            "standardize is for regression with real targets; "
+            f"{type(likelihood).__name__} has none: leave it out."
+        )
+    if not hasattr(inputs, "ndim"):
+        raise ValueError("standardize needs inputs that are one array, not a tree of arrays.")
+    return Standardizer(Affine.of(inputs), Affine.of(targets))
+
+
+def _on_device(inputs: PyTree, targets: Any, scaling: Standardizer) -> tuple[PyTree, Array]:
+    if scaling.inputs is not None and scaling.targets is not None:
+        inputs, targets = scaling.inputs.apply(inputs), scaling.targets.apply(targets)
+    return jax.tree.map(jnp.asarray, (inputs, targets))

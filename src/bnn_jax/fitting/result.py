@@ -1,0 +1,236 @@
+"""What `fit` returns: a posterior with its history, which predicts, evaluates and can be saved."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import ArrayLike, PyTree
+
+from bnn_jax import infer, likelihoods
+from bnn_jax.fitting.checkpoint import write_json
+from bnn_jax.fitting.diagnosis import Finding
+from bnn_jax.fitting.evaluation import LEVELS, scores
+from bnn_jax.fitting.modes import modes_of
+from bnn_jax.fitting.standardize import Affine, Standardizer
+from bnn_jax.infer.method import Method
+from bnn_jax.infer.problem import Problem
+from bnn_jax.likelihoods import Likelihood
+from bnn_jax.noise import PRNGKey
+from bnn_jax.posteriors import Posterior, size
+from bnn_jax.predictive import Classification, Regression, predict
+from bnn_jax.transforms import BayesianModel
+
+# Weight samples of a prediction from a posterior that has infinitely many.
+NUM_SAMPLES = 32
+
+
+@dataclasses.dataclass
+class Fit:
+    """A posterior that was inferred from data.
+
+    Attributes:
+        posterior: the posterior over the params.
+        history: the mean numbers of each epoch, with validation scores.
+        diagnosis: what is wrong with the fit, each with its cause and what to change; empty for a
+            healthy fit.
+        model: the network in evaluation mode, with its prior.
+        method: the inference method.
+        likelihood: the distribution of targets given the network's outputs.
+        scaling: the standardisation of inputs and targets.
+        num_data, num_steps: the numbers of training examples and of steps.
+        eval_kwargs: the network's keyword arguments in evaluation mode.
+        key: default key of predictions.
+    """
+
+    posterior: Posterior
+    history: list[dict[str, Any]]
+    diagnosis: Sequence[Finding]
+    model: BayesianModel
+    method: Method
+    likelihood: Likelihood
+    scaling: Standardizer
+    num_data: int
+    num_steps: int
+    eval_kwargs: Mapping[str, Any]
+    key: PRNGKey
+
+    def predict(
+        self,
+        x: PyTree,
+        num_samples: int | None = None,
+        *,
+        key: PRNGKey | None = None,
+        targets: ArrayLike | None = None,
+        **options: Any,
+    ) -> Any:
+        """Returns the posterior predictive of each example, as `bnn_jax.predict` does.
+
+        Args:
+            x: inputs as given to `fit`, in their own units.
+            num_samples: weight samples; by default all draws of a posterior that has finitely
+                many, and 32 of others.
+            key: gives the noise of the weight samples; by default the fit's own.
+            targets: asks for their log probability; in their own units.
+            options: those of `bnn_jax.predict`, such as levels=(0.05, 0.95).
+        """
+        own = size(self.posterior)
+        count = num_samples or own or NUM_SAMPLES
+        inputs = self._inputs(x)
+        if targets is not None:
+            targets = np.asarray(targets)
+            if self.scaling.targets is not None:
+                targets = self.scaling.targets.apply(targets)
+        predicted: Classification | Regression = predict(
+            self.key if key is None else key,
+            self.model,
+            inputs,
+            count,
+            likelihood=self.likelihood,
+            posterior=self.posterior,
+            targets=targets,
+            **self.eval_kwargs,
+            **options,
+        )
+        if self.scaling.targets is None or not isinstance(predicted, Regression):
+            return predicted
+        return self.scaling.targets.undo(predicted)
+
+    def evaluate(
+        self, x: PyTree, y: ArrayLike, num_samples: int | None = None, **options: Any
+    ) -> dict[str, float]:
+        """Returns scores of the predictive on held-out examples.
+
+        Classes: accuracy, nll (nats), ece, brier. Numbers: nll and log_likelihood (nats) and rmse
+        in the targets' units, coverage and mean width of the 90 % interval.
+
+        Args:
+            x, y: held-out inputs and targets, in their own units.
+            num_samples, options: those of `predict`.
+        """
+        if isinstance(self.likelihood, likelihoods.Regression):
+            options = {"levels": LEVELS, **options}
+        return scores(self.predict(x, num_samples, targets=y, **options), y)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the posterior, the history and the settings to a folder."""
+        path = Path(folder).expanduser().absolute()
+        path.mkdir(parents=True, exist_ok=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = jax.tree.map(jnp.asarray, self.posterior)
+            checkpointer.save(path / "posterior", arrays, force=True)
+        write_json(
+            path / "fit.json",
+            {
+                "method": _to_json(self.method),
+                "likelihood": _to_json(self.likelihood),
+                "scaling": {
+                    name: None if a is None else [a.shift.tolist(), a.scale.tolist()]
+                    for name, a in vars(self.scaling).items()
+                },
+                "num_data": self.num_data,
+                "num_steps": self.num_steps,
+                "eval_kwargs": dict(self.eval_kwargs),
+                "key": np.asarray(_key_data(self.key)).tolist(),
+                "history": self.history,
+                "diagnosis": [dataclasses.asdict(finding) for finding in self.diagnosis],
+            },
+        )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        model: BayesianModel,
+        *,
+        method: Method | None = None,
+        likelihood: Likelihood | None = None,
+    ) -> "Fit":
+        """Returns the fit that `save` wrote.
+
+        Args:
+            folder: the folder.
+            model: what `to_bnn` returns for the same network, prior and choice of weights; its
+                weights do not matter.
+            method, likelihood: those of the fit, if they hold more than numbers and names (a
+                custom optimizer, a class of your own).
+        """
+        path = Path(folder).expanduser().absolute()
+        if not (path / "fit.json").is_file():
+            raise ValueError(f"{path} holds no fit: it must be a folder that Fit.save wrote.")
+        saved = json.loads((path / "fit.json").read_text())
+        method = method or _method_from_json(saved["method"])
+        likelihood = likelihood or _likelihood_from_json(saved["likelihood"])
+        modes = modes_of(model)
+        run = method.build(
+            Problem(model, modes.forward, likelihood, saved["num_data"], saved["num_steps"])
+        )
+        like = jax.eval_shape(lambda key: run.posterior(run.init(key)), jax.random.key(0))
+        with ocp.StandardCheckpointer() as checkpointer:
+            posterior = checkpointer.restore(path / "posterior", like)
+        scaling = {
+            name: None if a is None else Affine(np.asarray(a[0]), np.asarray(a[1]))
+            for name, a in saved["scaling"].items()
+        }
+        return cls(
+            posterior=posterior,
+            history=saved["history"],
+            diagnosis=[Finding(**finding) for finding in saved["diagnosis"]],
+            model=modes.evaluation,
+            method=method,
+            likelihood=likelihood,
+            scaling=Standardizer(**scaling),
+            num_data=saved["num_data"],
+            num_steps=saved["num_steps"],
+            eval_kwargs=saved["eval_kwargs"],
+            key=jax.random.wrap_key_data(jnp.asarray(saved["key"], jnp.uint32)),
+        )
+
+    def _inputs(self, x: PyTree) -> PyTree:
+        if self.scaling.inputs is None:
+            return x
+        return self.scaling.inputs.apply(x)
+
+
+def _key_data(key: PRNGKey) -> Any:
+    return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+
+
+def _to_json(value: Any) -> Any:
+    """Returns a dataclass as {"name": ..., field: ...}; None where a field is no plain value."""
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if dataclasses.is_dataclass(value):
+        name = getattr(value, "name", type(value).__name__)
+        fields = {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"name": name, **fields}
+    return {"name": "custom"}
+
+
+def _method_from_json(saved: dict[str, Any]) -> Method:
+    fields = {name: value for name, value in saved.items() if name != "name"}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            if value["name"] == "custom":
+                raise ValueError(
+                    f"The fit's method has a {name} of its own, which is not saved: pass the "
+                    "method, Fit.load(folder, model, method=...)."
+                )
+            fields[name] = _method_from_json(value)
+    return infer.METHODS[saved["name"]](**fields)
+
+
+def _likelihood_from_json(saved: dict[str, Any]) -> Likelihood:
+    fields = {name: value for name, value in saved.items() if name != "name"}
+    known = getattr(likelihoods, saved["name"], None)
+    if known is None:
+        raise ValueError(
+            f"The fit's likelihood {saved['name']} is not one of bnn_jax.likelihoods: pass it, "
+            "Fit.load(folder, model, likelihood=...)."
+        )
+    return known(**fields)

@@ -1,0 +1,62 @@
+"""Inputs and targets of regression with mean 0 and standard deviation 1.
+
+The statistics come from the training data only. A prediction is returned in the targets' units:
+
+    mean * scale + shift,   variance * scale^2,   log density - log(scale) for each target element
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from bnn_jax.predictive import Regression
+
+Statistic = Float[np.ndarray, "..."]
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """The map x -> (x - shift) / scale, elementwise over the last axes.
+
+    Attributes:
+        shift: mean of the training data, without the example axis.
+        scale: their standard deviation; 1 where they are constant.
+    """
+
+    shift: Statistic
+    scale: Statistic
+
+    @classmethod
+    def of(cls, x: ArrayLike) -> "Affine":
+        """Returns the map that gives the examples x (axis 0) mean 0 and standard deviation 1."""
+        x = np.asarray(x, np.float64)
+        scale = x.std(axis=0)
+        return cls(x.mean(axis=0), np.where(scale > 0, scale, 1.0))
+
+    def apply(self, x: ArrayLike) -> Float[np.ndarray, "..."]:
+        """Returns (x - shift) / scale in float32."""
+        return ((np.asarray(x, np.float64) - self.shift) / self.scale).astype(np.float32)
+
+    def undo(self, predicted: Regression) -> Regression:
+        """Returns a prediction of standardised targets in the units of the targets."""
+        shift, scale = (s.astype(predicted.mean.dtype) for s in (self.shift, self.scale))
+        log_scale = float(np.sum(np.log(np.broadcast_to(self.scale, predicted.mean.shape[1:]))))
+        log_prob: Any = predicted.log_prob
+        return dataclasses.replace(
+            predicted,
+            mean=predicted.mean * scale + shift,
+            aleatoric_variance=predicted.aleatoric_variance * scale**2,
+            epistemic_variance=predicted.epistemic_variance * scale**2,
+            quantiles={level: q * scale + shift for level, q in predicted.quantiles.items()},
+            log_prob=None if log_prob is None else log_prob - log_scale,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardizer:
+    """The maps of inputs and of targets; None leaves the data as they are."""
+
+    inputs: Affine | None = None
+    targets: Affine | None = None
