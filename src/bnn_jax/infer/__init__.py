@@ -8,7 +8,11 @@ from bnn_jax.infer.elbo import ELBO
 from bnn_jax.infer.loss_cell import WithLossCell
 from bnn_jax.infer.method import Inference, Info, Method
 from bnn_jax.infer.methods.bayes_by_backprop import BayesByBackprop as bayes_by_backprop
+from bnn_jax.infer.methods.ensemble import Ensemble as ensemble
+from bnn_jax.infer.methods.ivon import IVON as ivon
 from bnn_jax.infer.methods.map import MAP as map
+from bnn_jax.infer.methods.mc_dropout import MCDropout as mc_dropout
+from bnn_jax.infer.methods.swag import SWAG as swag
 from bnn_jax.infer.problem import Problem
 from bnn_jax.infer.svi import SVI
 
@@ -25,5 +29,9 @@ __all__ = [
     "Problem",
     "WithLossCell",
     "bayes_by_backprop",
+    "ensemble",
+    "ivon",
     "map",
+    "mc_dropout",
+    "swag",
 ]

@@ -1,5 +1,7 @@
 """Posteriors over a network's params: anything that can be sampled, one class a file."""
 
+from bnn_jax.posteriors.dropout import Dropout as Dropout
+from bnn_jax.posteriors.low_rank import LowRank as LowRank
 from bnn_jax.posteriors.mean_field import MeanField as MeanField
 from bnn_jax.posteriors.mixture import Mixture as Mixture
 from bnn_jax.posteriors.point import Point as Point

@@ -1,0 +1,105 @@
+"""Every method takes ordinary networks of all kinds: a step, a sample, and the network's output."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo_functions
+import zoo_linen
+import zoo_nnx
+from zoo_case import Case
+
+from bnn_jax import NormalPrior, infer, posteriors, to_bnn
+from bnn_jax.infer import Problem
+
+CASES = {c.name: c for c in (*zoo_linen.CASES, *zoo_nnx.CASES, *zoo_functions.CASES)}
+
+METHODS = {
+    "map": infer.map(),
+    "bayes_by_backprop": infer.bayes_by_backprop(learn_prior=True),
+    "sticking_the_landing": infer.bayes_by_backprop(sticking_the_landing=True),
+    "ivon": infer.ivon(),
+    "mc_dropout": infer.mc_dropout(where="layers"),
+    "swag": infer.swag(start=0.0, every=1, rank=2),
+    "ensemble": infer.ensemble(infer.map(), size=2, vectorized=True),
+    "ensemble_of_mean_field": infer.ensemble(infer.bayes_by_backprop(), size=2),
+    "multi_swag": infer.ensemble(infer.swag(start=0.0, every=1, rank=2), size=2),
+}
+
+# Batch statistics, dropout in an NNX module, and a function; the others are slow tests.
+QUICK = ("linen-resnet_train", "nnx-resnet_dropout_train", "function-deep_sets")
+NAMES = [n for n in CASES if n in QUICK] + [n for n in CASES if n not in QUICK]
+RUNS = [
+    pytest.param(name, method, marks=[] if name in QUICK else pytest.mark.slow)
+    for name in NAMES
+    for method in METHODS
+    # A function has no layers to put dropout after.
+    if not (method == "mc_dropout" and name.startswith("function"))
+]
+
+
+class SquaredOutputs:
+    """A likelihood of any outputs: all of them are standard normal."""
+
+    @staticmethod
+    def nll(outputs: Any, targets: Any) -> Any:
+        leaves = [jnp.mean(jnp.square(leaf)) for leaf in jax.tree.leaves(outputs)]
+        return sum(leaves[1:], leaves[0]).astype(jnp.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Many programs are compiled, and each is run once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    with jax.numpy_dtype_promotion("standard"):  # which Flax's average pooling needs
+        yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def problem_of(case: Case) -> tuple[Problem, Any, Any]:
+    network, variables = case.make()
+    model = to_bnn(network, variables, where=case.where, prior=NormalPrior(0.0, 0.5))
+    likelihood: Any = SquaredOutputs()
+    kwargs = case.call_kwargs()
+    problem = Problem(model, model.forward(**kwargs), likelihood, num_data=100, num_steps=2)
+    inputs = case.inputs(0)
+    return problem, inputs, kwargs
+
+
+def outputs_of(posterior: Any, problem: Problem, inputs: Any, kwargs: Any) -> Any:
+    key = jax.random.key(2)
+
+    def network(params: Any, variables: Any, *inputs: Any) -> Any:
+        return problem.model.network.call(params, variables, *inputs, **kwargs)
+
+    if isinstance(posterior, posteriors.Dropout):
+        return posterior.outputs(key, network, problem.model.variables, inputs)
+    params, variables = posteriors.draw(posterior, key, 0)
+    return network(params, variables, *inputs)
+
+
+@pytest.mark.parametrize(("name", "method"), RUNS)
+def test_a_step_and_a_sample(name: str, method: str) -> None:
+    problem, inputs, kwargs = problem_of(CASES[name])
+    run = METHODS[method].build(problem)
+    state = run.init(jax.random.key(0))
+
+    @jax.jit
+    def two_steps(state: Any) -> Any:
+        for _ in range(2):
+            state, info = run.step(state, jax.random.key(1), (inputs, jnp.zeros(())))
+        posterior = run.posterior(state)
+        outputs = outputs_of(posterior, problem, inputs, kwargs)
+        return state, info, posterior.mean(), outputs
+
+    state, info, mean, outputs = two_steps(state)
+    assert np.isfinite(info.loss)
+    assert jax.tree.map(jnp.shape, mean) == jax.tree.map(jnp.shape, problem.params)
+    moved = [
+        np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (mean, problem.params)), strict=True)
+    ]
+    assert np.mean(moved) > 0.5
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(outputs))
