@@ -50,9 +50,9 @@ METHODS = {
     "sticking_the_landing": Case(
         infer.bayes_by_backprop(learning_rate=0.03, sticking_the_landing=True)
     ),
-    "ivon": Case(infer.ivon(learning_rate=0.03, beta2=0.997, hess_init=3.0)),
+    "ivon": Case(infer.ivon(learning_rate=0.03, beta2=0.997, hess_init=1.0), steps=2000, tv=0.05),
     "ivon_accumulated": Case(
-        infer.ivon(learning_rate=0.06, hess_init=3.0, num_samples=2, accumulate=2)
+        infer.ivon(learning_rate=0.06, hess_init=1.0, num_samples=2, accumulate=2), tv=0.05
     ),
     "swag": Case(_SWAG, steps=2500, mean=0.4, std=(0.6, 1.6), tv=0.08),
     "ensemble": Case(infer.ensemble(_MAP, size=3), std=None, tv=0.12),

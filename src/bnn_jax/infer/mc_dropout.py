@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.gaussian import path_name
 from bnn_jax.networks import layer_calls
+from bnn_jax.networks.linen import LinenNetwork
 from bnn_jax.networks.network import Network, as_network
 from bnn_jax.noise import Draw, PRNGKey, unpaired
 from bnn_jax.train import Forward
@@ -79,11 +80,17 @@ class MCDropout:
             variables: other state of the network, by default `.variables`.
         """
         state = self.variables if variables is None else variables
+        return layer_calls.call(
+            self.base, self.layers, self.hook(key), params, state, inputs, kwargs
+        )
+
+    def hook(self, key: PRNGKey) -> layer_calls.Hook:
+        """Returns the hook around the calls of `layers` that applies the masks of a key."""
         places = {path: i for i, path in enumerate(self.layers)}
         calls = dict.fromkeys(places, 0)
 
         def drop(
-            path: str, layer: object, run: Callable[[], PyTree], data: tuple[Array, ...]
+            path: str, layer: object, run: Callable[[], PyTree], data: tuple[PyTree, ...]
         ) -> PyTree:
             layer_key = jax.random.fold_in(key, places[path])
             call_key = jax.random.fold_in(layer_key, calls[path])
@@ -95,7 +102,7 @@ class MCDropout:
             dropped = [dropout(k, a, rate=self.rate) for k, a in zip(keys, leaves, strict=True)]
             return jax.tree.unflatten(structure, dropped)
 
-        return layer_calls.call(self.base, places, drop, params, state, inputs, kwargs)
+        return drop
 
     def forward(self, **kwargs: object) -> Forward:
         """Returns the network in the form that `train.build_step` takes, for training with dropout.
@@ -158,8 +165,16 @@ def mc_dropout(
             f"mc_dropout takes a linen module or an NNX module, got {type(model).__name__}: "
             "functions have no layers to add dropout to."
         )
-    network = as_network(model, variables)
-    types = {**network.layer_types(*inputs), "": type(model)}
+    return with_dropout(as_network(model, variables), inputs, rate=rate, where=where)
+
+
+def with_dropout(
+    network: Network, inputs: tuple[PyTree, ...], *, rate: float, where: Where
+) -> MCDropout:
+    """Returns `mc_dropout` of a `Network`; the inputs may be tracers."""
+    # A lifted layer (nn.jit, nn.remat) is recorded under the path of the network itself.
+    root = {"": type(network.module)} if isinstance(network, LinenNetwork) else {}
+    types = {**network.layer_types(*inputs), **root}
     own = {path for path, kind in types.items() if issubclass(kind, DROPOUT)}
     if isinstance(where, str) and where == "auto":
         where = "dropout" if own else "layers"

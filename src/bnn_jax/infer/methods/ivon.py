@@ -7,8 +7,7 @@
     m  = m - rate (g / (1 - beta1^t) + delta (m - m0)) / (h + delta)
 
 for a prior N(m0, s) with weight decay delta = 1 / (s^2 num_data), and an effective sample size ess
-= num_data / temperature. The posterior is N(m, sigma). A step costs about as much as one of Adam:
-one gradient, three arrays of state, and one normal draw for each weight.
+= num_data / temperature. The posterior is N(m, sigma). A step has one gradient, as one of Adam.
 
 Source: Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Khan, Moellenhoff
 2024, "Variational Learning is Effective for Large Deep Networks", arXiv:2402.17641, algorithm 1.

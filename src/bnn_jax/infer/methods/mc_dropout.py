@@ -6,7 +6,8 @@ per training example in nats, by a stochastic optimizer; the prior is the weight
 A prediction averages over masks. Dropout acts after chosen layers, and in the network's own dropout
 layers; the network needs none. Plain functions have no layers, so they are refused.
 
-The masks of a step come from the step's key. Linen networks run in the mode of `problem.forward`;
+To find the layers, a linen network is traced with its inputs alone: keyword arguments need defaults,
+and these must be those of evaluation mode. The masks of a step come from the step's key. Linen networks run in the mode of `problem.forward`;
 NNX networks in training mode.
 
 Source: Gal, Ghahramani 2016, "Dropout as a Bayesian Approximation", arXiv:1506.02142.
@@ -28,7 +29,9 @@ from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import State, apply
 from bnn_jax.infer.problem import Batch, Metrics, Problem
 from bnn_jax.networks import layer_calls
-from bnn_jax.noise import PRNGKey
+from bnn_jax.networks.function import FunctionNetwork
+from bnn_jax.networks.nnx import NnxNetwork
+from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.posteriors import Dropout
 
 
@@ -58,7 +61,7 @@ class MCDropout:
 
     def build(self, problem: Problem) -> Inference:
         network = problem.model.network
-        if network.kind == "function":
+        if isinstance(network, FunctionNetwork):
             raise TypeError(
                 "mc_dropout: the network must be a Flax module, and this is a function, which has "
                 "no layers to put dropout after: use another method."
@@ -76,7 +79,7 @@ class MCDropout:
             variables: PyTree,
             inputs: tuple[PyTree, ...],
         ) -> PyTree:
-            if network.kind == "nnx":
+            if isinstance(network, NnxNetwork):
                 return masks(inputs).apply(key, params, *inputs, variables=variables)
             chosen = masks(inputs)
             with linen.intercept_methods(_interceptor(chosen.layers, chosen.hook(key))):
@@ -93,7 +96,7 @@ class MCDropout:
             inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
             chosen = masks(inputs)
             mask_key, nll_key = jax.random.split(key)
-            if network.kind == "nnx":
+            if isinstance(network, NnxNetwork):
                 trained = _trained(problem, chosen, mask_key)
                 return trained.loss(params, variables, nll_key, batch)
             with linen.intercept_methods(_interceptor(chosen.layers, chosen.hook(mask_key))):
@@ -125,14 +128,16 @@ def _trained(problem: Problem, masks: Masks, key: PRNGKey) -> Problem:
         layer.train()
         return run()
 
-    def forward(key: PRNGKey, params: PyTree, variables: PyTree, inputs: Any, **_: Any) -> Any:
+    def forward(
+        draw: PRNGKey | Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
+    ) -> tuple[PyTree, PyTree]:
         arguments = inputs if isinstance(inputs, tuple) else (inputs,)
         has_state = bool(jax.tree.leaves(variables))
         out = layer_calls.call(
             masks.base,
             ("", *masks.layers),
             hook,
-            params,
+            posterior,
             variables,
             arguments,
             {"mutable": True} if has_state else {},

@@ -236,18 +236,21 @@ def _variables_of(
 
     Statistics that training did not change belong to a network in evaluation mode, and are kept.
     """
-    network = problem.model.network
-    try:
-        merge, statistics = network.batch_statistics(variables)
-    except ValueError:
+    places = problem.model.network.batch_statistics(variables)
+    if not places:
         return variables
-    initial = network.batch_statistics(problem.model.variables)[1]
-    if all(bool(jnp.array_equal(statistics[name], initial[name])) for name in statistics):
+    statistics = batch_statistics.take(variables, places)
+    initial = batch_statistics.take(problem.model.variables, places)
+    if all(bool(jnp.array_equal(statistics[name], initial[name])) for name in places):
         return variables
 
-    def update(index: Array, now: dict[str, Array], batch: Batch) -> dict[str, Array]:
+    def update(
+        index: int | Array, now: dict[str, Array], batch: Batch
+    ) -> batch_statistics.Statistics:
         key = jax.random.fold_in(jax.random.key(0), index)
-        _, (after, _) = problem.nll(params, merge(now), key, batch)
-        return network.batch_statistics(after)[1]
+        own = batch_statistics.put(variables, places, now)
+        _, (after, _) = problem.nll(params, own, key, batch)
+        return batch_statistics.take(after, places)
 
-    return merge(batch_statistics.recompute(update, statistics, batches))
+    statistics = batch_statistics.recompute(update, statistics, batches)
+    return batch_statistics.put(variables, places, statistics)
