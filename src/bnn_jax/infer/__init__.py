@@ -17,7 +17,14 @@ from bnn_jax.infer.problem import Problem
 from bnn_jax.infer.svi import SVI
 
 # Methods by the name that configs and saved fits have for them.
-METHODS = {"bayes_by_backprop": bayes_by_backprop, "map": map}
+METHODS = {
+    "bayes_by_backprop": bayes_by_backprop,
+    "ensemble": ensemble,
+    "ivon": ivon,
+    "map": map,
+    "mc_dropout": mc_dropout,
+    "swag": swag,
+}
 
 __all__ = [
     "ELBO",

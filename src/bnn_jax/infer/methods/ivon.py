@@ -15,7 +15,6 @@ Source: Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Kh
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -39,11 +38,7 @@ Leaves = dict[str, Array]
 Estimates = tuple[Leaves, Leaves, Leaves]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("mean", "hess", "momentum", "updates"),
-    meta_fields=(),
-)
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Core:
     """The variational part of the state, in float32 (or float64) whatever the network's dtype.
@@ -59,11 +54,7 @@ class Core:
     updates: Int[Array, ""]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("step", "core", "rest", "opt_state", "variables", "sums"),
-    meta_fields=(),
-)
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
     """The state of IVON.
@@ -141,10 +132,7 @@ class IVON:
         def init(key: PRNGKey) -> State:
             random, rest = _split(problem, problem.params)
             rest, variables = jax.tree.map(jnp.array, (rest, problem.model.variables))
-            mean = {
-                name: jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
-                for name, leaf in random.items()
-            }
+            mean = {n: jnp.array(w, _wide(w)) for n, w in random.items()}
             hess = {name: jnp.full_like(leaf, self.hess_init) for name, leaf in mean.items()}
             core = Core(mean, hess, jax.tree.map(jnp.zeros_like, mean), jnp.zeros((), jnp.int32))
             sums = None
@@ -286,6 +274,10 @@ def _weight_decay(problem: Problem) -> tuple[dict[str, Any], dict[str, Any]]:
         centres[name] = own.mean
         decays[name] = 1.0 / (own.std**2 * problem.num_data)
     return centres, decays
+
+
+def _wide(leaf: Array) -> jnp.dtype:
+    return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
 def _split(problem: Problem, params: PyTree) -> tuple[Leaves, Leaves]:

@@ -6,9 +6,9 @@ per training example in nats, by a stochastic optimizer; the prior is the weight
 A prediction averages over masks. Dropout acts after chosen layers, and in the network's own dropout
 layers; the network needs none. Plain functions have no layers, so they are refused.
 
-To find the layers, a linen network is traced with its inputs alone: keyword arguments need defaults,
-and these must be those of evaluation mode. The masks of a step come from the step's key. Linen networks run in the mode of `problem.forward`;
-NNX networks in training mode.
+To find the layers, a linen network is traced with its inputs alone: keyword arguments need
+defaults, and these must be those of evaluation mode. The masks of a step come from the step's key.
+Linen networks are trained in the mode of `problem.forward`, NNX networks in training mode.
 
 Source: Gal, Ghahramani 2016, "Dropout as a Bayesian Approximation", arXiv:1506.02142.
 """
