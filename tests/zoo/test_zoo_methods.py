@@ -76,8 +76,10 @@ def outputs_of(posterior: Any, problem: Problem, inputs: Any, kwargs: Any) -> An
     network_of_model = problem.model.network
 
     def network(params: Any, variables: Any, *inputs: Any) -> Any:
-        options = {**kwargs, **(network_of_model.mutable_options() if variables else {})}
-        return network_of_model.call(params, variables, *inputs, **options)
+        if not variables:
+            return network_of_model.call(params, variables, *inputs, **kwargs)
+        options = {**kwargs, **network_of_model.mutable_options()}
+        return network_of_model.call(params, variables, *inputs, **options)[0]
 
     if isinstance(posterior, posteriors.Dropout):
         return posterior.outputs(key, network, problem.model.variables, inputs)

@@ -134,10 +134,9 @@ class IVON:
             rest, variables = jax.tree.map(jnp.array, (rest, problem.model.variables))
             mean = {n: jnp.array(w, _wide(w)) for n, w in random.items()}
             hess = {name: jnp.full_like(leaf, self.hess_init) for name, leaf in mean.items()}
+            zeros = jax.tree.map(jnp.zeros_like, (mean, mean, rest))
             core = Core(mean, hess, jax.tree.map(jnp.zeros_like, mean), jnp.zeros((), jnp.int32))
-            sums = None
-            if self.accumulate > 1:
-                sums = jax.tree.map(jnp.zeros_like, (mean, mean, rest))
+            sums = zeros if self.accumulate > 1 else None
             opt_state = jax.tree.map(jnp.array, optimizer.init(rest))
             return State(jnp.zeros((), jnp.int32), core, rest, opt_state, variables, sums)
 
@@ -160,8 +159,6 @@ class IVON:
                 return dataclasses.replace(now, core=core, rest=rest, opt_state=opt_state)
 
             now = dataclasses.replace(state, step=state.step + 1, variables=variables)
-            if self.accumulate == 1:
-                return update(now, estimates), info
             return _accumulated(now, estimates, self.accumulate, update), info
 
         def posterior(state: State) -> MeanField:
@@ -247,6 +244,8 @@ def _accumulated(
     now: State, estimates: Estimates, number: int, update: Callable[[State, Estimates], State]
 ) -> State:
     """Returns the state with the estimates added, and updated after every `number` steps."""
+    if number == 1:
+        return update(now, estimates)
     sums = jax.tree.map(jnp.add, now.sums, estimates)
 
     def updated() -> State:
