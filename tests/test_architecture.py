@@ -154,7 +154,6 @@ LONG_FILES: set[str] = {
     "src/bnn_jax/interpreter/random_array.py",
     "tests/core/test_distributions.py",
     "tests/core/test_train.py",
-    "tests/experiment/test_experiment.py",
     "tests/interpreter/test_random_array.py",
     "tests/predictive/test_predict.py",
     "tests/transforms/test_transform_to_bnn.py",

@@ -1,14 +1,16 @@
-"""Run folders of earlier versions, with the former names of settings and files."""
+"""Run folders: where they are created, what is refused, and folders of earlier versions."""
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from experiment_helpers import CONFIGS, small
 
 from bnn_jax import config as configs
-from bnn_jax.experiment.folder import RunFolder
-
-CONFIGS = Path(__file__).parents[2] / "configs"
+from bnn_jax import experiment, gaussian
+from bnn_jax.experiment.folder import RunError, RunFolder
 
 
 def test_the_folder_of_an_older_run_loads(tmp_path: Path) -> None:
@@ -25,3 +27,50 @@ def test_the_folder_of_an_older_run_loads(tmp_path: Path) -> None:
     restored = folder.restore_baseline(weights)
     assert restored is not None
     np.testing.assert_array_equal(restored["kernel"], weights["kernel"])
+
+
+def test_a_second_run_uses_the_next_folder(tmp_path: Path) -> None:
+    first = RunFolder.new(tmp_path / "run")
+    assert first.path == tmp_path / "run"
+    first.create(small(tmp_path / "run"))
+    RunFolder(tmp_path / "run-2").create(small(tmp_path / "run"))
+    assert RunFolder.new(tmp_path / "run").path == tmp_path / "run-3"
+    assert not (tmp_path / "run-3").exists()
+
+
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match="cannot be created"):
+            experiment.train(small(path))
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", "training.epochs=1")
+    experiment.train(config)
+    for file in (tmp_path / "run" / "checkpoint").rglob("_METADATA"):
+        file.write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        experiment.evaluate(tmp_path / "run")
+
+
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds other files"):
+        experiment.train(small(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_baseline_is_saved(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", "training.epochs=1")
+    experiment.train(config)
+    run = experiment.load(tmp_path / "run")
+    like = gaussian.mean(run.state.posterior)
+    baseline = RunFolder(tmp_path / "run").restore_baseline(like)
+    assert jax.tree.structure(baseline) == jax.tree.structure(like)
+    means, weights = jax.tree.leaves(like), jax.tree.leaves(baseline)
+    assert all((a != b).any() for a, b in zip(means, weights, strict=True))
+    assert RunFolder(tmp_path / "none").restore_baseline(like) is None
+    (tmp_path / "run" / "baseline" / "_METADATA").write_text("{")
+    with pytest.raises(RunError, match=r"The deterministic baseline .* cannot be read"):
+        RunFolder(tmp_path / "run").restore_baseline(like)

@@ -23,19 +23,16 @@ from bnn_jax.config.errors import explain, nearest
 from bnn_jax.config.sections import (
     MLP,
     Evaluation,
-    LaplacePrior,
     LeNet5,
     LinearKL,
-    NormalPrior,
     Objective,
     Optimizer,
     Output,
     Posterior,
-    ScaleMixturePrior,
-    StudentTPrior,
+    Prior,
     Training,
 )
-from bnn_jax.config.types import EstimatorName, Glob, Section, Seed
+from bnn_jax.config.types import Estimator, Section, Seed, estimator_of
 
 RENAMED = {
     ("evaluation", "deterministic_twin"): "deterministic_baseline",
@@ -51,17 +48,9 @@ class Config(Section):
     data: Data
     model: Annotated[LeNet5 | MLP, Field(discriminator="name")]
     likelihood: Likelihood = Categorical(name="categorical")
-    prior: Annotated[
-        NormalPrior | ScaleMixturePrior | LaplacePrior | StudentTPrior, Field(discriminator="name")
-    ]
+    prior: Prior
     posterior: Posterior = Posterior()
-    estimator: (
-        EstimatorName
-        | Annotated[
-            dict[Glob, EstimatorName],
-            Field(min_length=1, description="a mapping such as {'fc*': flipout, '*': reparam}"),
-        ]
-    )
+    estimator: Estimator
     objective: Objective
     optimizer: Optimizer
     training: Training
@@ -150,22 +139,12 @@ class Config(Section):
         for weight in LeNet5.CONVOLUTIONS:
             where = self.posterior.where
             is_random = isinstance(where, str) or any(fnmatch(weight, glob) for glob in where)
-            if is_random and self.estimator_of(weight) == "local_reparam":
+            if is_random and estimator_of(self.estimator, weight) == "local_reparam":
                 raise ValueError(
                     f"estimator local_reparam is not exact for the convolution {weight!r}, whose "
                     "outputs share weights: use flipout there, "
                     "such as {'conv*': flipout, '*': local_reparam}"
                 )
-
-    def estimator_of(self, weight: str) -> EstimatorName:
-        """The estimator of a weight such as 'fc1/kernel': the first pattern that matches wins.
-
-        A weight that no pattern matches is sampled by reparam, which is right for any.
-        """
-        if isinstance(self.estimator, str):
-            return self.estimator
-        matching = (name for glob, name in self.estimator.items() if fnmatch(weight, glob))
-        return next(matching, "reparam")
 
 
 def load(

@@ -69,6 +69,11 @@ class StudentTPrior(Section):
     scale: Positive
 
 
+Prior = Annotated[
+    NormalPrior | ScaleMixturePrior | LaplacePrior | StudentTPrior, Field(discriminator="name")
+]
+
+
 class Posterior(Section):
     """Where the Gaussians are, and how they start."""
 
@@ -122,15 +127,16 @@ class BlundellKL(Section):
     name: Literal["blundell"]
 
 
+KLSchedule = Annotated[ConstantKL | LinearKL | CyclicalKL | BlundellKL, Field(discriminator="name")]
+
+
 class Objective(Section):
     """dnn_factor * data loss + bnn_factor * KL, by hand or as the negative ELBO (`num_data`)."""
 
     dnn_factor: NotNegative | None = None
     bnn_factor: NotNegative | None = None
     num_data: Literal["train"] | Count | None = None
-    kl_schedule: Annotated[
-        ConstantKL | LinearKL | CyclicalKL | BlundellKL, Field(discriminator="name")
-    ] = ConstantKL(name="constant")
+    kl_schedule: KLSchedule = ConstantKL(name="constant")
     num_samples: Count = 1
     antithetic: Flag = False
     reverse_kl: Flag = False

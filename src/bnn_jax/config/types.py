@@ -1,5 +1,6 @@
 """What a single setting may be: each type carries the rule that an error message quotes."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,25 @@ Folder = Annotated[
     AfterValidator(lambda path: path.expanduser()),
 ]
 EstimatorName = Literal["reparam", "local_reparam", "flipout"]
+Estimator = (
+    EstimatorName
+    | Annotated[
+        dict[Glob, EstimatorName],
+        Field(min_length=1, description="a mapping such as {'fc*': flipout, '*': reparam}"),
+    ]
+)
+
+
+def estimator_of(estimator: EstimatorName | dict[str, EstimatorName], weight: str) -> EstimatorName:
+    """Returns the estimator of a weight such as 'fc1/kernel'.
+
+    The first pattern that matches wins. A weight that no pattern matches is sampled by reparam,
+    which is right for every weight.
+    """
+    if isinstance(estimator, str):
+        return estimator
+    matching = (name for glob, name in estimator.items() if fnmatchcase(weight, glob))
+    return next(matching, "reparam")
 
 
 class Section(BaseModel):

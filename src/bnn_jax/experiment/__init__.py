@@ -1,4 +1,4 @@
-"""A run: from settings to objects, the run folder, and the commands that train and evaluate."""
+"""Runs: the objects built from settings, the run folder, and training and evaluation."""
 
 from bnn_jax.experiment.commands import evaluate as evaluate
 from bnn_jax.experiment.commands import load as load

@@ -1,24 +1,24 @@
-"""From settings to objects: the network, the likelihood, the optimizer, the step.
+"""Builds the objects of a run from its settings: network, likelihood, optimizer, step.
 
-Everything that can be wrong with settings that are well formed by themselves is found here, before
-anything is written.
+Settings that are valid but do not fit each other or the data are rejected here, before anything is
+written.
 """
 
 import dataclasses
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian, likelihoods, noise, objective, optimizers, priors, train
+from bnn_jax.config import data as data_sections
 from bnn_jax.config import sections
-from bnn_jax.config.data import Categorical
-from bnn_jax.config.schema import Config
+from bnn_jax.config.types import EstimatorName, estimator_of
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.fitting.loop import Step
@@ -28,59 +28,77 @@ from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.transforms import BayesianModel, to_bnn
 
 
-def build_model(config: Config, examples: Images | Points) -> BayesianModel:
-    """The config's network with its initial posterior."""
-    example = examples.as_inputs(examples.train[0][:1])
-    dtype = jnp.dtype(config.training.dtype)
-    settings = config.model
-    if isinstance(examples, Images):
-        outputs = examples.num_classes
-    else:
-        assert not isinstance(config.likelihood, Categorical)  # Config refuses it with points
-        outputs = config.likelihood.num_outputs
-    # On CPU as matrix products.
-    convolution = banded_conv if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
-    module: Any
+def build_network(
+    settings: sections.LeNet5 | sections.MLP, *, num_outputs: int, dtype: str
+) -> nn.Module:
+    """Returns the Flax module of the model section."""
     if isinstance(settings, sections.MLP):
-        module = MLP(hidden=settings.hidden, num_outputs=outputs, dtype=dtype)
-    else:
-        module = LeNet5(num_classes=outputs, dtype=dtype, conv_general_dilated=convolution)
-    init_key, posterior_key = jax.random.split(named_key(config, "init"))
-    variables = jax.jit(module.init)(init_key, example)
-    where = config.posterior.where
+        return MLP(hidden=settings.hidden, num_outputs=num_outputs, dtype=jnp.dtype(dtype))
+    # Convolutions as matrix products are faster on CPU.
+    convolution = banded_conv if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
+    return LeNet5(num_classes=num_outputs, dtype=jnp.dtype(dtype), conv_general_dilated=convolution)
+
+
+def num_outputs(likelihood: data_sections.Likelihood, examples: Images | Points) -> int:
+    """Returns the width of the network's last layer."""
+    if isinstance(examples, Images):
+        return examples.num_classes
+    assert not isinstance(likelihood, data_sections.Categorical)  # Config rejects it with points
+    return likelihood.num_outputs
+
+
+def build_model(
+    network: nn.Module,
+    example: Array,
+    *,
+    posterior: sections.Posterior,
+    prior: priors.Prior,
+    estimator: EstimatorName | dict[str, EstimatorName],
+    seed: int,
+) -> BayesianModel:
+    """Returns the Bayesian network with its initial posterior.
+
+    Args:
+        network: the Flax module.
+        example: an input of the network, which sets the shapes of the weights.
+        posterior: the section of the settings.
+        prior: of every random weight.
+        estimator: one for all weights, or {pattern: estimator}.
+        seed: of the run.
+
+    Raises:
+        RunError: a pattern of posterior.where or of the estimator matches no weight.
+    """
+    init_key, posterior_key = jax.random.split(named_key(seed, "init"))
+    variables = jax.jit(network.init)(init_key, example)
+    where = posterior.where if isinstance(posterior.where, str) else list(posterior.where)
     try:
-        model = to_bnn(
-            module,
-            variables,
-            where=where if isinstance(where, str) else list(where),
-            prior=build_prior(config),
-        )
+        model = to_bnn(network, variables, where=where, prior=prior)
     except ValueError as error:
         raise RunError(f"posterior.where: {error}") from error
-    estimators = {
-        path: config.estimator_of(path) for path in gaussian.random_leaves(model.posterior)
-    }
-    if isinstance(config.estimator, dict):
-        for glob in config.estimator:
-            if not any(fnmatchcase(path, glob) for path in estimators):
+    paths = gaussian.random_leaves(model.posterior)
+    if isinstance(estimator, dict):
+        for glob in estimator:
+            if not any(fnmatchcase(path, glob) for path in paths):
                 raise RunError(
-                    f"estimator pattern {glob!r} matches no random weight; they are: "
-                    f"{', '.join(estimators)}."
+                    f"estimator pattern {glob!r} matches no random weight: use one that matches "
+                    f"some of {', '.join(paths)}."
                 )
-    posterior = initial_posterior(config, posterior_key, model.posterior)
     return dataclasses.replace(
         model,
-        posterior=posterior,
-        estimators=estimators,
-        strict=isinstance(config.estimator, dict),
+        posterior=initial_posterior(posterior, posterior_key, model.posterior),
+        estimators={path: estimator_of(estimator, path) for path in paths},
+        strict=isinstance(estimator, dict),
     )
 
 
-def initial_posterior(config: Config, key: PRNGKey, posterior: PyTree) -> PyTree:
-    """Rho ~ N(rho_mean, rho_std), and the means as the network's initialisers or N(0, mean_std)."""
-    settings = config.posterior
+def initial_posterior(settings: sections.Posterior, key: PRNGKey, posterior: PyTree) -> PyTree:
+    """Returns the posterior with rho ~ N(rho_mean, rho_std).
 
-    def start(leaf: Any, leaf_key: PRNGKey) -> Any:
+    The means are those of the network's initializers, or ~ N(0, mean_std).
+    """
+
+    def start(leaf: PyTree, leaf_key: PRNGKey) -> PyTree:
         if not gaussian.is_gaussian(leaf):
             return leaf
         fresh = gaussian.init(
@@ -106,8 +124,9 @@ PRIORS: dict[str, Callable[..., priors.Prior]] = {
 }
 
 
-def build_prior(config: Config) -> priors.Prior:
-    return PRIORS[config.prior.name](**config.prior.model_dump(exclude={"name"}))
+def build_prior(settings: sections.Prior) -> priors.Prior:
+    """Returns the prior of the prior section."""
+    return PRIORS[settings.name](**settings.model_dump(exclude={"name"}))
 
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
@@ -117,11 +136,14 @@ LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
 }
 
 
-def build_likelihood(config: Config) -> Any:
-    return LIKELIHOODS[config.likelihood.name](**config.likelihood.model_dump(exclude={"name"}))
+def build_likelihood(settings: data_sections.Likelihood) -> Likelihood:
+    """Returns the likelihood of the likelihood section."""
+    return LIKELIHOODS[settings.name](**settings.model_dump(exclude={"name"}))
 
 
-OPTIMIZERS: dict[str, Callable[[Any, sections.Optimizer], optax.GradientTransformation]] = {
+Rate = float | objective.Schedule
+
+OPTIMIZERS: dict[str, Callable[[Rate, sections.Optimizer], optax.GradientTransformation]] = {
     "adam": lambda rate, _: optax.adam(rate),
     "adamw": lambda rate, given: optax.adamw(rate, weight_decay=given.weight_decay),
     "adam_weight_decay": lambda rate, given: optimizers.adam_weight_decay(
@@ -132,12 +154,12 @@ OPTIMIZERS: dict[str, Callable[[Any, sections.Optimizer], optax.GradientTransfor
 
 
 def build_optimizer(
-    config: Config, *, steps_per_epoch: int, epochs: int
+    settings: sections.Optimizer, *, steps_per_epoch: int, epochs: int
 ) -> optax.GradientTransformation:
-    settings = config.optimizer
+    """Returns the optimizer of the optimizer section, with its learning rate schedule."""
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     total = epochs * steps_per_epoch
-    rate: Any = settings.learning_rate
+    rate: Rate = settings.learning_rate
     if settings.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, max(1, total - warmup))
     elif warmup:
@@ -148,37 +170,54 @@ def build_optimizer(
     return OPTIMIZERS[settings.name](rate, settings)
 
 
-def build_schedule(config: Config, *, steps_per_epoch: int) -> objective.Schedule:
-    settings = config.objective.kl_schedule
+def build_schedule(
+    settings: sections.KLSchedule, *, steps_per_epoch: int, epochs: int
+) -> objective.Schedule:
+    """Returns the factor of the KL as a function of the step."""
     if isinstance(settings, sections.LinearKL):
         return objective.linear(
             warmup_steps=max(1, round(settings.warmup_epochs * steps_per_epoch))
         )
     if isinstance(settings, sections.CyclicalKL):
-        total = config.training.epochs * steps_per_epoch
+        total = epochs * steps_per_epoch
         return objective.cyclical(total_steps=total, cycles=settings.cycles, ramp=settings.ramp)
     if isinstance(settings, sections.BlundellKL):
         return objective.blundell(num_batches=steps_per_epoch)
     return objective.constant()
 
 
-def batch_metrics(likelihood: Likelihood, outputs: Any, targets: Array) -> dict[str, Array]:
-    """What is reported of each batch beside the loss and its parts: means over its examples."""
+def batch_metrics(likelihood: Likelihood, outputs: Array, targets: Array) -> dict[str, Array]:
+    """Returns the metrics of a batch other than the loss and its parts: means over examples."""
     if isinstance(likelihood, likelihoods.Regression):
         return {"squared_error": jnp.mean(jnp.square(likelihood.mean(outputs) - targets))}
     correct = jnp.argmax(outputs, axis=-1) == targets
     return {"accuracy": jnp.mean(correct.astype(jnp.float32))}
 
 
+AVERAGE_DECAY = 0.999  # of the posterior's moving average; unused where the state has none
+
+
 def bayesian_step(
-    config: Config,
+    settings: sections.Objective,
     model: BayesianModel,
+    likelihood: Likelihood,
     optimizer: optax.GradientTransformation,
+    *,
     num_train: int,
     steps_per_epoch: int,
+    epochs: int,
+    average: float | None,
 ) -> Step:
-    settings = config.objective
-    likelihood = build_likelihood(config)
+    """Returns the training step of the Bayesian network.
+
+    Args:
+        settings: the objective section.
+        model, likelihood, optimizer: of the run.
+        num_train: number of training examples.
+        steps_per_epoch, epochs: for the schedule of the KL.
+        average: the decay of the posterior's moving average; None for no average.
+    """
+    schedule = build_schedule(settings.kl_schedule, steps_per_epoch=steps_per_epoch, epochs=epochs)
     return train.build_step(
         model.forward(),
         likelihood.nll,
@@ -187,26 +226,31 @@ def bayesian_step(
         num_data=num_train if settings.num_data == "train" else settings.num_data,
         dnn_factor=settings.dnn_factor,
         bnn_factor=settings.bnn_factor,
-        kl_schedule=build_schedule(config, steps_per_epoch=steps_per_epoch),
+        kl_schedule=schedule,
         num_samples=settings.num_samples,
         antithetic=settings.antithetic,
         reverse_kl=settings.reverse_kl,
         kl_every=settings.kl_every,
-        average_decay=config.optimizer.average or 0.999,
+        average_decay=average or AVERAGE_DECAY,
         metric_fn=partial(batch_metrics, likelihood),
     )
 
 
 def deterministic_step(
-    config: Config, model: BayesianModel, optimizer: optax.GradientTransformation
+    model: BayesianModel,
+    likelihood: Likelihood,
+    optimizer: optax.GradientTransformation,
+    *,
+    average: float | None,
 ) -> Step:
-    """The same network with ordinary weights and the data loss alone."""
+    """Returns the training step of the network with ordinary weights, on the data loss alone."""
 
-    def forward(draw: Draw, posterior: Any, variables: Any, inputs: Any) -> tuple[Any, Any]:
+    def forward(
+        draw: Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
+    ) -> tuple[PyTree, PyTree]:
         noise.unpaired(draw, "A deterministic network")
         return model.network.call(posterior, variables, inputs), variables
 
-    likelihood = build_likelihood(config)
     return train.build_step(
         forward,
         likelihood.nll,
@@ -214,12 +258,14 @@ def deterministic_step(
         model.prior,
         dnn_factor=1.0,
         bnn_factor=0.0,
-        average_decay=config.optimizer.average or 0.999,
+        average_decay=average or AVERAGE_DECAY,
         metric_fn=partial(batch_metrics, likelihood),
     )
 
 
-def named_key(config: Config, name: str) -> PRNGKey:
-    """The run's key for one purpose."""
-    purposes = ("init", "noise", "batches", "evaluation", "baseline")
-    return jax.random.fold_in(jax.random.key(config.seed), purposes.index(name))
+PURPOSES = ("init", "noise", "batches", "evaluation", "baseline")
+
+
+def named_key(seed: int, purpose: str) -> PRNGKey:
+    """Returns the run's key for one of `PURPOSES`."""
+    return jax.random.fold_in(jax.random.key(seed), PURPOSES.index(purpose))

@@ -1,6 +1,7 @@
-"""A run: settings in, a run folder out. The one place where all parts meet.
+"""Trains and evaluates a run: settings in, a run folder out.
 
-Bad settings are found before anything is written; what was computed is kept when a run is stopped.
+Invalid settings are rejected before anything is written. When a run is stopped, everything that it
+has computed is kept.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 from jaxtyping import PyTree
@@ -21,35 +21,35 @@ from bnn_jax.experiment import build as assembly
 from bnn_jax.experiment import scores
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
+from bnn_jax.experiment.folder import Record, RunFolder
 from bnn_jax.experiment.folder import RunError as RunError
-from bnn_jax.experiment.folder import RunFolder
+from bnn_jax.experiment.run import Prediction, build_loop, set_up
 from bnn_jax.experiment.run import Run as Run
 from bnn_jax.experiment.run import evaluated as evaluated
-from bnn_jax.experiment.run import loop_of, set_up
 from bnn_jax.fitting.loop import interruptible
 from bnn_jax.predictive.posterior_predictive import Classification, Regression
 
 
-def train(config: Config, *, resume: bool = False) -> dict[str, Any]:
-    """Train, evaluate, and leave a run folder.
+def train(config: Config, *, resume: bool = False) -> Record:
+    """Trains and evaluates a network, and writes the run folder.
 
     Args:
-        config: the settings. If output.dir holds a run already, the next free folder is taken:
-            output.dir with -2, -3, ... behind it.
+        config: the settings. If output.dir already holds a run, the next free folder is used:
+            output.dir with -2, -3, ... appended.
         resume: continue the run in output.dir from its checkpoint.
 
     Returns:
         The summary, as in summary.json.
 
     Raises:
-        RunError, DataError: the settings do not fit the data or the folder; nothing was written.
-        KeyboardInterrupt: interrupted; the state was saved and can be resumed.
+        RunError, DataError: the settings do not fit the data or the folder. Nothing was written.
+        KeyboardInterrupt: the run was interrupted. Its state was saved and can be resumed.
     """
     with noise.generator(config.training.generator):
         return _train(config, resume)
 
 
-def _train(config: Config, resume: bool) -> dict[str, Any]:
+def _train(config: Config, resume: bool) -> Record:
     if resume:
         folder = RunFolder(config.output.dir)
         folder.check_resumable(config)
@@ -74,7 +74,8 @@ def _train(config: Config, resume: bool) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         folder.save(int(state.step), run.checkpoint(state, totals))
         if interrupted():
-            _leave_interrupted(folder, int(state.step))
+            _report_interruption(folder, int(state.step))
+            raise KeyboardInterrupt
         summary = _results(dataclasses.replace(run, state=state), folder) | {
             "steps": int(state.step),
             "train_seconds": round(seconds, 2),
@@ -86,39 +87,39 @@ def _train(config: Config, resume: bool) -> dict[str, Any]:
     return summary
 
 
-def evaluate(run: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Evaluate the trained network of a run folder again, and write its summary anew.
+def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
+    """Evaluates the trained network of a run folder again, and rewrites its summary.
 
     Args:
-        run: the run folder.
-        overrides: changes to the evaluation section, as evaluation.num_samples=128.
+        path: the run folder.
+        overrides: changes to the evaluation section, such as evaluation.num_samples=128.
 
     Returns:
-        The summary; the deterministic baseline's numbers are those of training.
+        The summary. The scores of the deterministic baseline are those from training.
 
     Raises:
         RunError, ConfigError, DataError: there is no such run, or it cannot be evaluated.
     """
-    return summarise(load(run, overrides), run)
+    return summarise(load(path, overrides), path)
 
 
-def summarise(run: Run, folder: Path) -> dict[str, Any]:
-    """Evaluate a run that `load` made of this folder, and write the folder's summary anew."""
-    run_folder = RunFolder(folder)
-    results = _results(run, run_folder)
-    summary = run_folder.read_summary() | results | {"steps": int(run.state.step)}
-    run_folder.write_summary(summary)
+def summarise(run: Run, path: Path) -> Record:
+    """Evaluates a run that `load` read from this folder, and rewrites the folder's summary."""
+    folder = RunFolder(path)
+    results = _results(run, folder)
+    summary = folder.read_summary() | results | {"steps": int(run.state.step)}
+    folder.write_summary(summary)
     return summary
 
 
-def load(run: Path, overrides: Sequence[str] = ()) -> Run:
-    """The run of a folder, with the trained state in `.state` and the saved prior in `.model`.
+def load(path: Path, overrides: Sequence[str] = ()) -> Run:
+    """Returns the run of a folder, with the trained `state` and, in `model`, the saved prior.
 
     Args:
-        run: the run folder.
+        path: the run folder.
         overrides: changes to the evaluation section.
     """
-    folder = RunFolder(run)
+    folder = RunFolder(path)
     config = folder.load_config(overrides)
     fresh = set_up(config)
     saved = folder.restore(fresh.checkpoint(fresh.state, fresh.loop.no_totals(fresh.state)))
@@ -126,20 +127,20 @@ def load(run: Path, overrides: Sequence[str] = ()) -> Run:
     return dataclasses.replace(fresh, model=model, state=saved["state"])
 
 
-def _record_epochs(
-    run: Run, folder: RunFolder
-) -> Callable[[int, training.State, dict[str, Any]], None]:
-    """After each epoch: its line of metrics, and as often as asked a look at the held-out examples
-    and a checkpoint. The last epoch's come from the caller.
+def _record_epochs(run: Run, folder: RunFolder) -> Callable[[int, training.State, Record], None]:
+    """Returns a function to call after each epoch, which writes the epoch's line of metrics.
+
+    As often as the settings ask, it also scores the held-out examples and saves a checkpoint. The
+    caller does both after the last epoch.
     """
     settings = run.config.training
 
-    def at_epoch_end(epoch: int, state: training.State, line: dict[str, Any]) -> None:
+    def at_epoch_end(epoch: int, state: training.State, line: Record) -> None:
         if "squared_error" in line:
             line["rmse"] = math.sqrt(line.pop("squared_error"))
         if epoch % settings.evaluate_every == 0:
-            found = _score(run, run.of_held_out(gaussian.mean(evaluated(state)), intervals=False))
-            line[f"{run.examples.held_out_name}_at_posterior_mean"] = found
+            predicted = run.predict_held_out(gaussian.mean(evaluated(state)), intervals=False)
+            line[f"{run.examples.held_out_name}_at_posterior_mean"] = _score(run, predicted)
         folder.append_metrics(line)
         if epoch % settings.checkpoint_every == 0 and epoch < settings.epochs:
             totals = run.loop.no_totals(state)
@@ -148,19 +149,18 @@ def _record_epochs(
     return at_epoch_end
 
 
-def _leave_interrupted(folder: RunFolder, step: int) -> None:
+def _report_interruption(folder: RunFolder, step: int) -> None:
     folder.write_summary({"status": "interrupted", "steps": step})
     print(
-        f"stopped after step {step}; all of it is in {folder.path}: continue with --resume",
+        f"stopped after step {step}; the state is saved in {folder.path}: continue with --resume",
         file=sys.stderr,
     )
-    raise KeyboardInterrupt
 
 
-def _results(run: Run, folder: RunFolder) -> dict[str, Any]:
-    """The metrics of the posterior predictive on the held-out examples, and what they belong to."""
+def _results(run: Run, folder: RunFolder) -> Record:
+    """Returns the scores of the posterior predictive on the held-out examples, and the setting."""
     settings, posterior = run.config.evaluation, evaluated(run.state)
-    kl_key = jax.random.fold_in(named_key(run.config, "evaluation"), settings.num_samples)
+    kl_key = jax.random.fold_in(named_key(run.config.seed, "evaluation"), settings.num_samples)
     random = gaussian.random_leaves(posterior)
     with noise.generator(run.config.training.generator):
         kl = float(run.model.kl(posterior, key=kl_key))
@@ -183,38 +183,49 @@ def _results(run: Run, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _score(run: Run, predicted: Classification | Regression) -> dict[str, float]:
-    """The scores of a prediction of the held-out examples."""
+def _score(run: Run, predicted: Prediction) -> dict[str, float]:
+    """Returns the scores of a prediction of the held-out examples."""
     _, targets = run.examples.held_out
     if isinstance(predicted, Classification):
         return scores.of_classes(predicted, targets, ece_bins=run.config.evaluation.ece_bins)
     return scores.of_numbers(predicted, targets)
 
 
-def _compared_with_truth(run: Run, posterior: PyTree) -> dict[str, Any]:
-    """Of points of a curve: both uncertainties inside and outside of the training range."""
+def _compared_with_truth(run: Run, posterior: PyTree) -> Record:
+    """Returns both uncertainties inside and outside of the training range of a curve."""
     if not isinstance(run.examples, Points):
         return {}
     curve = run.examples.curve
     x = curve.grid()
-    return scores.of_curve(run.predict(posterior, x[:, None]), x, curve)
+    predicted = run.predict(posterior, x[:, None])
+    assert isinstance(predicted, Regression)
+    return scores.of_curve(predicted, x, curve)
 
 
-def _train_baseline(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> dict[str, Any]:
-    """Train the same network from the same initial means with ordinary weights, and keep it."""
-    config = run.config
-    epochs = config.evaluation.baseline_epochs or config.training.epochs
+def _train_baseline(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> Record:
+    """Trains the same network from the same initial means with ordinary weights, and saves it."""
+    settings = run.config.optimizer
+    epochs = run.config.evaluation.baseline_epochs or run.config.training.epochs
     optimizer = assembly.build_optimizer(
-        config, steps_per_epoch=run.loop.steps_per_epoch, epochs=epochs
+        settings, steps_per_epoch=run.loop.steps_per_epoch, epochs=epochs
     )
-    step = assembly.deterministic_step(config, run.model, optimizer)
+    step = assembly.deterministic_step(
+        run.model, run.likelihood, optimizer, average=settings.average
+    )
     state = training.init(
         gaussian.mean(run.model.posterior),
         optimizer,
         variables=run.model.variables,
-        average=config.optimizer.average is not None,
+        average=settings.average is not None,
     )
-    loop = loop_of(config, run.examples, step, "baseline", epochs)
+    loop = build_loop(
+        step,
+        run.examples,
+        noise="baseline",
+        seed=run.config.seed,
+        batch_size=run.config.training.batch_size,
+        epochs=epochs,
+    )
     started = time.perf_counter()
     state, _ = loop.run(
         state,
@@ -224,10 +235,10 @@ def _train_baseline(run: Run, folder: RunFolder, interrupted: Callable[[], bool]
         interrupted=interrupted,
     )
     if interrupted():
-        print("the run is complete; its deterministic baseline was stopped early", file=sys.stderr)
+        print("the run is complete; the deterministic baseline was stopped early", file=sys.stderr)
     folder.save_baseline(evaluated(state))
     return {
-        **_score(run, run.of_held_out(evaluated(state))),
+        **_score(run, run.predict_held_out(evaluated(state))),
         "epochs": int(state.step) // loop.steps_per_epoch,
         "train_seconds": round(time.perf_counter() - started, 2),
     }

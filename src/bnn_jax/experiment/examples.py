@@ -1,12 +1,13 @@
-"""A run's examples on the device, and how they become the network's input.
+"""The examples of a run on the device, and their conversion to inputs of the network.
 
-Images are those of a data set, points those of a curve. What training and evaluation ask of either
-is the same: `train`, `held_out` and `as_inputs`.
+Images are from a data set, points from a curve. Both have the same interface for training and
+evaluation: `train`, `held_out` and `as_inputs`.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +15,7 @@ from jaxtyping import Array, Float
 
 from bnn_jax import data
 from bnn_jax.config.data import CurveData, ImageData
-from bnn_jax.config.schema import Config
-from bnn_jax.config.sections import LeNet5
+from bnn_jax.config.sections import MLP, LeNet5
 from bnn_jax.data import Curve
 from bnn_jax.experiment.folder import RunError
 
@@ -24,14 +24,15 @@ Column = Float[Array, "_ 1"]
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The run's uint8 examples on the device, and how they become the network's input.
+    """The run's images on the device, uint8.
 
     Attributes:
         train, held_out: images and labels.
         held_out_name: "test" or "validation".
         label_names: one per class.
         mean, std: of the pixels, one per channel.
-        settings: where they come from, and their padding.
+        padding: black pixels to add on each side.
+        data_dir: where prepared data sets are; None for the default.
     """
 
     train: tuple[Array, Array]
@@ -40,7 +41,8 @@ class Images:
     label_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    settings: ImageData
+    padding: int
+    data_dir: Path | None
 
     @property
     def num_classes(self) -> int:
@@ -51,8 +53,8 @@ class Images:
         return len(self.train[0])
 
     def as_inputs(self, images: Array) -> Array:
-        """With black pixels on each side, as (x / 255 - mean) / std, float32."""
-        side = (self.settings.padding, self.settings.padding)
+        """Returns (x / 255 - mean) / std in float32, of the images with their padding."""
+        side = (self.padding, self.padding)
         images = jnp.pad(images, ((0, 0), side, side, (0, 0)))
         shape = (1, 1, 1, len(self.mean))
         mean = jnp.asarray(self.mean, jnp.float32).reshape(shape)
@@ -66,7 +68,7 @@ class Points:
 
     Attributes:
         train, held_out: x and y, float32 each.
-        curve: the law that they were drawn from.
+        curve: the distribution that they were drawn from.
     """
 
     train: tuple[Column, Column]
@@ -79,24 +81,32 @@ class Points:
         return len(self.train[0])
 
     def as_inputs(self, x: Column) -> Column:
-        """With mean 0 and standard deviation 1 under the law of the training inputs."""
+        """Returns x scaled to mean 0 and std 1 under the distribution of the training inputs."""
         low, high = self.curve.train_range
         return (x - 0.5 * (low + high)) / ((high - low) / 12**0.5)
 
 
-def load(config: Config) -> Images | Points:
-    """The data of the config, in memory.
+def load(
+    settings: ImageData | CurveData, model: LeNet5 | MLP, *, batch_size: int, seed: int
+) -> Images | Points:
+    """Returns the examples of the data section.
+
+    Args:
+        settings: the data section.
+        model: the model section, for the smallest image that it accepts.
+        batch_size: of training.
+        seed: of the points of a curve.
 
     Raises:
-        DataError, RunError: it cannot be had, or does not fit the other settings.
+        DataError, RunError: the data cannot be loaded, or does not fit the other settings.
     """
-    if isinstance(config.data, CurveData):
-        return draw_points(config.data, config.seed)
-    return load_images(config, config.data)
+    if isinstance(settings, CurveData):
+        return draw_points(settings, seed)
+    return load_images(settings, model, batch_size=batch_size)
 
 
 def draw_points(settings: CurveData, seed: int) -> Points:
-    """Training and test points of the curve."""
+    """Returns training and test points of the curve."""
     curve = data.CURVES[settings.name]
 
     def columns(count: int, part: int) -> tuple[Column, Column]:
@@ -106,8 +116,11 @@ def draw_points(settings: CurveData, seed: int) -> Points:
     return Points(columns(settings.train_examples, 0), columns(settings.test_examples, 1), curve)
 
 
-def load_images(config: Config, settings: ImageData) -> Images:
-    """The data set of the config: held out are its last training examples, or the test set."""
+def load_images(settings: ImageData, model: LeNet5 | MLP, *, batch_size: int) -> Images:
+    """Returns the images of the data section.
+
+    The last `settings.validation` training examples are held out; if it is 0, the test set.
+    """
     source = data.load(
         settings.name,
         data_dir=settings.data_dir,
@@ -117,9 +130,9 @@ def load_images(config: Config, settings: ImageData) -> Images:
     images, labels = source.train.images, source.train.labels
     images, labels = images[: settings.train_examples], labels[: settings.train_examples]
     cut = len(images) - settings.validation
-    if cut < config.training.batch_size:
+    if cut < batch_size:
         raise RunError(
-            f"training.batch_size {config.training.batch_size} is more than the {max(cut, 0)} "
+            f"training.batch_size {batch_size} is more than the {max(cut, 0)} "
             f"training examples of {source.name} (less data.validation): lower it."
         )
     if settings.validation:
@@ -131,9 +144,9 @@ def load_images(config: Config, settings: ImageData) -> Images:
     channels = images.shape[-1]
     smallest = min(images.shape[1:3]) + 2 * settings.padding
     least = LeNet5.SMALLEST_IMAGE
-    if config.model.name == "lenet5" and smallest < least:
+    if isinstance(model, LeNet5) and smallest < least:
         raise RunError(
-            f"lenet5 needs images of at least {least}x{least}, {source.name} has "
+            f"lenet5 needs images of at least {least}x{least}, and {source.name} has "
             f"{images.shape[1]}x{images.shape[2]}: set data.image_size=32."
         )
     return Images(
@@ -143,7 +156,8 @@ def load_images(config: Config, settings: ImageData) -> Images:
         label_names=source.label_names,
         mean=_per_channel("mean", settings.mean, channels, lambda: _pixel_statistics(images)[0]),
         std=_per_channel("std", settings.std, channels, lambda: _pixel_statistics(images)[1]),
-        settings=settings,
+        padding=settings.padding,
+        data_dir=settings.data_dir,
     )
 
 
@@ -155,11 +169,14 @@ def _pixel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _per_channel(
-    name: str, value: Any, channels: int, default: Callable[[], np.ndarray]
+    name: str,
+    value: float | tuple[float, ...] | None,
+    channels: int,
+    default: Callable[[], np.ndarray],
 ) -> tuple[float, ...]:
     if value is None:
         return tuple(float(v) for v in default())
-    values = tuple(value) if isinstance(value, tuple | list) else (float(value),) * channels
+    values = value if isinstance(value, tuple) else (float(value),) * channels
     if len(values) != channels:
         raise RunError(
             f"data.{name} has {len(values)} values but the images have {channels} channels: give "

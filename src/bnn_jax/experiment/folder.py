@@ -1,13 +1,13 @@
-"""What a run leaves on disk, and how it is found again.
+"""The folder of a run: its files, and how to read them.
 
     config.yaml       the resolved settings
     metrics.jsonl     one line per epoch
     checkpoint/       the newest state (orbax): posterior, prior, optimizer state, step
-    baseline/         the weights of the deterministic baseline (orbax), once it is trained;
-                      older runs have it in twin/
+    baseline/         the trained weights of the deterministic baseline (orbax); folders of
+                      older runs have them in twin/
     summary.json      the results
 
-A checkpoint replaces the one before it only once it is complete, so an interrupted write loses
+A checkpoint replaces the previous one only when it is complete, so an interrupted write loses
 nothing.
 """
 
@@ -25,13 +25,15 @@ from jaxtyping import PyTree
 from bnn_jax import config as configs
 from bnn_jax.config.schema import Config
 
+Record = dict[str, Any]  # a JSON object
+
 
 class RunError(ValueError):
-    """A run cannot start or continue as asked; the message is one line with the cure."""
+    """A run that cannot start or continue; the message is one line that says what to do."""
 
 
 class RunFolder:
-    """The files of one run. Nothing is written before `create`."""
+    """The files of one run. `create` is the first method that writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path).absolute()
@@ -42,10 +44,10 @@ class RunFolder:
 
     @classmethod
     def new(cls, path: Path) -> "RunFolder":
-        """The folder of this name; if a run is in it already, the next free of name-2, name-3, ...
+        """Returns the folder of this name, or the first free one of name-2, name-3, ...
 
         Raises:
-            RunError: the folder holds something that is not a run, or cannot be made.
+            RunError: the folder holds something other than a run, or cannot be created.
         """
         folder = cls(path)
         number = 2
@@ -55,18 +57,22 @@ class RunFolder:
         existing = next(p for p in (folder.path, *folder.path.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise RunError(
-                f"output.dir {folder.path} cannot be made in {existing}: name a folder that can be "
-                "written, as in output.dir=runs/new."
+                f"output.dir {folder.path} cannot be created, because {existing} is not a writable "
+                "folder: choose another one, such as output.dir=runs/new."
             )
         if existing == folder.path and any(existing.iterdir()):
             raise RunError(
-                f"output.dir {folder.path} holds other files: name a new folder, as in "
+                f"output.dir {folder.path} holds other files: choose a new folder, such as "
                 "output.dir=runs/new."
             )
         return folder
 
     def check_resumable(self, config: Config) -> None:
-        """Refuse a folder without a run, or with another run than the config's."""
+        """Checks that the folder holds a run of these settings, with a checkpoint.
+
+        Raises:
+            RunError: it does not.
+        """
         saved = self.load_config()
         same = {"output": config.output}
         if saved.model_copy(update=same) != config:
@@ -84,7 +90,7 @@ class RunFolder:
         self._newest()
 
     def load_config(self, overrides: Sequence[str] = ()) -> Config:
-        """The run's settings; overrides may change those of the evaluation.
+        """Returns the run's settings. Overrides may change the evaluation section.
 
         Raises:
             RunError: the folder holds no run.
@@ -92,7 +98,7 @@ class RunFolder:
         """
         if not self.config_file.is_file():
             raise RunError(
-                f"{self.path} is not a run folder (it has no config.yaml): name the output.dir "
+                f"{self.path} is not a run folder (it has no config.yaml): give the output.dir "
                 "of a run."
             )
         return configs.load(
@@ -103,34 +109,34 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(configs.dump(config))
 
-    def append_metrics(self, line: dict[str, Any]) -> None:
+    def append_metrics(self, line: Record) -> None:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def keep_metrics_until(self, epoch: int) -> None:
-        """Drop the lines of epochs that come after the checkpoint: they will be run again."""
+        """Removes the lines of later epochs, which a resumed run repeats."""
         file = self.path / "metrics.jsonl"
         if file.is_file():
             lines = [x for x in file.read_text().splitlines() if json.loads(x)["epoch"] <= epoch]
             file.write_text("".join(line + "\n" for line in lines))
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: Record) -> None:
         partial = self.path / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=2) + "\n")
         partial.replace(self.path / "summary.json")
 
-    def read_summary(self) -> dict[str, Any]:
+    def read_summary(self) -> Record:
         file = self.path / "summary.json"
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        return json.loads(file.read_text()) if file.is_file() else {}
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Save a checkpoint, unless one of this step is there already."""
+        """Saves a checkpoint, unless one of this step exists."""
         with self._manager() as manager:
             if manager.latest_step() != step:
                 manager.save(step, args=ocp.args.StandardSave(_arrays(tree)))
 
     def restore(self, like: PyTree) -> PyTree:
-        """The newest checkpoint, as a tree of the structure, shapes and dtypes of `like`."""
+        """Returns the newest checkpoint as a tree of the structure, shapes and dtypes of `like`."""
         step = self._newest()
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
         with self._manager() as manager:
@@ -140,13 +146,13 @@ class RunFolder:
                 raise _unreadable(f"The checkpoint of step {step}", self.path, error) from error
 
     def save_baseline(self, weights: PyTree) -> None:
-        """Keep the weights of the deterministic baseline, in place of earlier ones."""
+        """Saves the weights of the deterministic baseline, and replaces earlier ones."""
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(self.path / "baseline", _arrays(weights), force=True)
 
     def restore_baseline(self, like: PyTree) -> PyTree | None:
-        """The weights of the deterministic baseline, or None where there are none."""
-        names = ("baseline", "twin")  # older runs have it in twin/
+        """Returns the weights of the deterministic baseline, or None if there are none."""
+        names = ("baseline", "twin")  # folders of older runs have twin/
         path = next((p for n in names if (p := self.path / n).is_dir()), None)
         if path is None:
             return None
@@ -158,15 +164,15 @@ class RunFolder:
                 raise _unreadable("The deterministic baseline", self.path, error) from error
 
     def _newest(self) -> int:
-        """The step of the newest checkpoint; looking for one makes no folder."""
-        step = None
+        """Returns the step of the newest checkpoint."""
+        step = None  # a checkpoint manager would create the folder
         if (self.path / "checkpoint").is_dir():
             with self._manager() as manager:
                 step = manager.latest_step()
         if step is None:
             raise RunError(
-                f"The run in {self.path} has no checkpoint, it was stopped too early: train it "
-                "again."
+                f"The run in {self.path} has no checkpoint, because it was stopped too early: "
+                "train it again."
             )
         return int(step)
 
@@ -177,8 +183,8 @@ class RunFolder:
 
 def _unreadable(what: str, path: Path, error: Exception) -> RunError:
     return RunError(
-        f"{what} in {path} cannot be read: it is damaged, or was written by another version "
-        f"({' '.join(str(error).split())[:120]})."
+        f"{what} in {path} cannot be read: it is damaged, or was written by another version. Train "
+        f"the run again ({' '.join(str(error).split())[:120]})."
     )
 
 

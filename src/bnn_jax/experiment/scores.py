@@ -1,10 +1,8 @@
-"""The numbers that a run is judged by.
+"""The scores of a run.
 
-Held-out examples give the quality of its predictions. On a curve, whose law is known, they are held
-against that law too, where the network has seen data and where it has not.
+Held-out examples measure the quality of its predictions. A curve has a known distribution, so there
+the uncertainties are also compared with it, inside and outside of the training range.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +12,13 @@ from bnn_jax.data import Curve
 from bnn_jax.predictive.predictions import Classification, Regression
 from bnn_jax.toolbox import intervals, metrics, regression
 
-LEVELS = (0.05, 0.95)  # the ends of the interval whose coverage is told
+LEVELS = (0.05, 0.95)  # the ends of the interval whose coverage is reported
 
 
 def of_classes(
     predicted: Classification, labels: Int[Array, " n"], *, ece_bins: int
 ) -> dict[str, float]:
-    """Accuracy, negative log likelihood (nats), calibration error and Brier score."""
+    """Returns accuracy, negative log likelihood (nats), calibration error and Brier score."""
     probabilities = jnp.asarray(predicted.probabilities)
     return {
         "accuracy": float(metrics.accuracy(probabilities, labels)),
@@ -31,11 +29,11 @@ def of_classes(
 
 
 def of_numbers(predicted: Regression, targets: Float[Array, "n 1"]) -> dict[str, float]:
-    """Negative log predictive density (nats), and the rest in the unit of the targets.
+    """Returns the negative log predictive density (nats) and, in the units of the targets, errors.
 
     Args:
-        predicted: with `log_prob`. Where it has the quantiles of `LEVELS`, the coverage and width
-            of the 90 % interval are told too.
+        predicted: a prediction with `log_prob`. If it has the quantiles at `LEVELS`, the scores
+            include the coverage and the width of the 90 % interval.
         targets: of the same examples.
     """
     assert predicted.log_prob is not None
@@ -52,28 +50,28 @@ def of_numbers(predicted: Regression, targets: Float[Array, "n 1"]) -> dict[str,
 
 def of_curve(
     predicted: Regression, x: Float[np.ndarray, " points"], curve: Curve
-) -> dict[str, Any]:
-    """Both uncertainties where training examples are drawn and beside it.
+) -> dict[str, dict[str, float]]:
+    """Returns both uncertainties inside and outside of the training range.
 
     Args:
         predicted: at x.
-        x: places over the shown range.
-        curve: the law of the data.
+        x: points over the shown range.
+        curve: the distribution of the data.
 
     Returns:
         {"inside": ..., "outside": ...}, each with the means of the aleatoric and of the epistemic
-        standard deviation. Inside, if the network predicts the noise, also its correlation with
-        the true one.
+        standard deviation. If the network predicts the noise, "inside" also has the correlation of
+        its standard deviation with the true one.
     """
     seen = curve.seen(x)
     aleatoric = np.sqrt(predicted.aleatoric_variance[:, 0])
     epistemic = np.sqrt(predicted.epistemic_variance[:, 0])
     inside, outside = (
         {
-            "aleatoric_std": float(np.mean(aleatoric[places])),
-            "epistemic_std": float(np.mean(epistemic[places])),
+            "aleatoric_std": float(np.mean(aleatoric[region])),
+            "epistemic_std": float(np.mean(epistemic[region])),
         }
-        for places in (seen, ~seen)
+        for region in (seen, ~seen)
     )
     if np.ptp(aleatoric) > 1e-6 * np.max(aleatoric):
         true = curve.noise_std(x[seen])

@@ -7,7 +7,6 @@ weights at the posterior mean: what a deterministic network would have said.
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
@@ -46,7 +45,7 @@ def gather_classifier(
     sets = [
         other_images.load(
             source,
-            run.images.settings.data_dir,
+            run.images.data_dir,
             shape=(height, width, channels),
             most=len(images),
         )
@@ -54,6 +53,8 @@ def gather_classifier(
     ]
     class_names = run.images.label_names
     posterior = evaluated(run.state)
+    predictive = run.held_out_predictive
+    assert isinstance(predictive, Classification)
     run_folder = RunFolder(folder)
     baseline = run_folder.restore_baseline(gaussian.mean(posterior))
     temperature = config.evaluation.ood_temperature if sets else 1.0
@@ -63,7 +64,7 @@ def gather_classifier(
         images=images,
         labels=labels,
         label_names=[class_names[label] for label in labels],
-        predictive=run.held_out_predictive,
+        predictive=predictive,
     )
     others = [
         group(
@@ -97,16 +98,23 @@ def _predict(
     run: Run,
     posterior: PyTree,
     images: np.ndarray,
-    labels: Any,
+    labels: np.ndarray | None,
     num_samples: int | None,
-    **options: Any,
+    likelihood: Categorical | None = None,
 ) -> Classification:
-    """With this many weight samples; None for weights without Gaussians."""
-    settings = run.config.evaluation
+    """Returns the prediction by num_samples weight samples; None for deterministic weights."""
+    antithetic = None
     if num_samples is not None:
-        antithetic = settings.antithetic and num_samples % 2 == 0
-        options = {"num_samples": num_samples, "antithetic": antithetic, **options}
-    predicted: Classification = run.predict(posterior, images, labels, **options)
+        antithetic = run.config.evaluation.antithetic and num_samples % 2 == 0
+    predicted = run.predict(
+        posterior,
+        images,
+        labels,
+        num_samples=num_samples,
+        antithetic=antithetic,
+        likelihood=likelihood,
+    )
+    assert isinstance(predicted, Classification)
     return predicted
 
 

@@ -1,9 +1,8 @@
-"""The report of a run, whatever its data: what can go wrong is found before any work."""
+"""The report of a run of any kind, with checks before any work starts."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
@@ -12,13 +11,17 @@ from bnn_jax import report
 from bnn_jax.config.data import CurveData
 from bnn_jax.experiment.commands import Run, evaluated
 from bnn_jax.experiment.examples import Images
-from bnn_jax.experiment.folder import RunError, RunFolder
+from bnn_jax.experiment.folder import Record, RunError, RunFolder
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report import other_images
 
 
-def check(run_folder: Path, *, ood: Sequence[str] = ()) -> None:
-    """Refuse a report that could not be written.
+def check(path: Path, *, ood: Sequence[str] = ()) -> None:
+    """Checks that a report can be written.
+
+    Args:
+        path: the run folder.
+        ood: as in `write`.
 
     Raises:
         RunError: there is no such run, matplotlib is missing, or `ood` does not fit the run.
@@ -28,26 +31,27 @@ def check(run_folder: Path, *, ood: Sequence[str] = ()) -> None:
             "The report needs matplotlib, which is not installed: pip install 'bnn-jax[plot]', or "
             "leave the report out with --no-report."
         )
-    data = RunFolder(run_folder).load_config().data
+    data = RunFolder(path).load_config().data
     if ood and isinstance(data, CurveData):
         raise RunError(
-            f"--ood {ood[0]} names images, and the network in {run_folder} has learnt {data.name}, "
-            "which has none: leave --ood out; its report shows the curve beyond the training range."
+            f"--ood {ood[0]} is a data set of images, but the network in {path} was trained on "
+            f"{data.name}, which has none: leave --ood out. The report shows the curve beyond the "
+            "training range."
         )
     other_images.parse(ood, trained_on=data.name)
-    report.require(run_folder)
+    report.require(path)
 
 
-def write(run_folder: Path, run: Run, *, ood: Sequence[str] = ()) -> dict[str, Any]:
-    """Write the report into the run folder, in place of an earlier one, and return its numbers.
+def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
+    """Writes the report into the run folder, replaces an earlier one, and returns its numbers.
 
     Args:
-        run_folder: the run folder.
-        run: what `experiment.load` made of it.
-        ood: data sets of images out of distribution, each NAME or NAME=FOLDER.
+        path: the run folder.
+        run: the run that `experiment.load` read from it.
+        ood: out-of-distribution data sets of images, each NAME or NAME=FOLDER.
     """
     if isinstance(run.examples, Images):
-        return report.write(run_folder, run, ood=ood)
+        return report.write(path, run, ood=ood)
 
     def predictor(
         posterior: PyTree,
@@ -56,13 +60,15 @@ def write(run_folder: Path, run: Run, *, ood: Sequence[str] = ()) -> dict[str, A
         levels: tuple[float, ...],
     ) -> Regression:
         column = None if targets is None else targets[:, None]
-        return run.predict(posterior, inputs, column, levels=levels)
+        predicted = run.predict(posterior, inputs, column, levels=levels)
+        assert isinstance(predicted, Regression)
+        return predicted
 
     train, held_out = (
         (np.asarray(x), np.asarray(y)[:, 0]) for x, y in (run.examples.train, run.examples.held_out)
     )
     findings = report.gather_regression(
-        run_folder,
+        path,
         predictor,
         evaluated(run.state),
         train=train,
@@ -75,4 +81,4 @@ def write(run_folder: Path, run: Run, *, ood: Sequence[str] = ()) -> dict[str, A
         input_name="x",
         target_name="y",
     )
-    return report.write_findings(run_folder, findings)
+    return report.write_findings(path, findings)

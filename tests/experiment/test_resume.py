@@ -1,0 +1,89 @@
+"""Interrupted and resumed runs."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from experiment_helpers import assert_equal, checkpoint_of, metrics_of, small, stop_after
+
+from bnn_jax import experiment
+from bnn_jax.experiment.folder import RunError, RunFolder
+from bnn_jax.experiment.run import set_up
+from bnn_jax.fitting import loop as loops
+
+
+@pytest.mark.parametrize("steps", [5, 16], ids=["within an epoch", "at an epoch's end"])
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    whole, parts = small(tmp_path / "whole"), small(tmp_path / "parts")
+    expected = experiment.train(whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.train(parts)
+    status = json.loads((tmp_path / "parts" / "summary.json").read_text())
+    assert status == {"status": "interrupted", "steps": steps}
+    summary = experiment.train(parts, resume=True)
+    assert_equal(checkpoint_of(whole), checkpoint_of(parts))
+    assert metrics_of(whole) == metrics_of(parts)
+    for name in ("accuracy", "nll", "ece", "kl"):
+        assert summary[name] == expected[name]
+
+
+def test_a_resumed_run_repeats_the_epochs_after_its_checkpoint(tmp_path: Path) -> None:
+    """The state after a crash: the checkpoint is older than the last line of metrics."""
+    config = small(tmp_path / "run", "training.checkpoint_every=2")
+    experiment.train(config)
+    final, lines = checkpoint_of(config), metrics_of(config)
+    run = set_up(config)
+    start = run.checkpoint(run.state, run.loop.no_totals(run.state))
+    older = RunFolder(tmp_path / "older")
+    older.create(config)
+    (older.path / "metrics.jsonl").write_bytes((tmp_path / "run" / "metrics.jsonl").read_bytes())
+    older.save(0, start)
+    again = small(tmp_path / "older", "training.checkpoint_every=2")
+    experiment.train(again, resume=True)
+    assert_equal(checkpoint_of(again), final)
+    assert metrics_of(again) == lines
+
+
+def test_resume_needs_the_same_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no config\.yaml"):
+        experiment.train(small(tmp_path / "none"), resume=True)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(small(tmp_path / "run"))
+    with pytest.raises(RunError, match="no checkpoint"):
+        experiment.train(small(tmp_path / "run"), resume=True)
+    with pytest.raises(RunError, match="training.epochs"):
+        experiment.train(small(tmp_path / "run", "training.epochs=4"), resume=True)
+    with pytest.raises(RunError, match="seed"):
+        experiment.train(small(tmp_path / "run", "seed=3"), resume=True)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_second_ctrl_c_interrupts_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with loops.interruptible() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interruptible_works_outside_the_main_thread() -> None:
+    answers = []
+
+    def work() -> None:
+        with loops.interruptible() as interrupted:
+            answers.append(interrupted())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert answers == [False]
