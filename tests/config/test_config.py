@@ -1,4 +1,4 @@
-"""Configs: what is read, what is refused, and in what words."""
+"""Configs: valid and invalid files and overrides, and the error messages."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ CURVE = CONFIGS / "heteroscedastic_curve.yaml"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_shipped_config_loads_and_comes_back_from_its_dump(path: Path, tmp_path: Path) -> None:
+def test_a_shipped_config_loads_and_its_dump_loads_unchanged(path: Path, tmp_path: Path) -> None:
     settings = config.load(path)
     copy = tmp_path / "config.yaml"
     copy.write_text(config.dump(settings))
@@ -67,7 +67,7 @@ def test_the_dump_keeps_every_kind_of_value(override: str, tmp_path: Path) -> No
         "likelihood={name: student_t, df: 4, scale: 1}",
     ],
 )
-def test_the_dump_keeps_what_a_curve_is_learnt_by(override: str, tmp_path: Path) -> None:
+def test_the_dump_keeps_the_settings_of_a_curve(override: str, tmp_path: Path) -> None:
     settings = config.load(CURVE, [override])
     assert settings != config.load(CURVE)
     copy = tmp_path / "config.yaml"
@@ -75,25 +75,25 @@ def test_the_dump_keeps_what_a_curve_is_learnt_by(override: str, tmp_path: Path)
     assert config.load(copy) == settings
 
 
-def test_the_name_of_the_data_chooses_what_it_is() -> None:
+def test_the_name_of_the_data_selects_its_section() -> None:
     assert isinstance(config.load(LENET).data, ImageData)
     assert isinstance(config.load(LENET, ["data.name=svhn_cropped"]).data, ImageData)
     assert isinstance(config.load(CURVE).data, HeteroscedasticCurve)
     assert isinstance(config.load(CONFIGS / "blundell_curve.yaml").data, BlundellCurve)
 
 
-def test_images_have_classes_unless_told_otherwise() -> None:
+def test_images_have_classes_by_default() -> None:
     assert isinstance(config.load(LENET).likelihood, Categorical)
     assert "likelihood" not in LENET.read_text()
 
 
-def test_noise_of_the_networks_own_takes_a_second_output() -> None:
+def test_predicted_noise_needs_a_second_output() -> None:
     assert Normal(name="normal").num_outputs == StudentT(name="student_t", df=3).num_outputs == 2
     assert Normal(name="normal", std=1).num_outputs == 1
     assert StudentT(name="student_t", df=3, scale=1).num_outputs == 1
 
 
-def test_overrides_read_yaml_and_the_last_one_counts() -> None:
+def test_overrides_are_yaml_and_the_last_one_applies() -> None:
     settings = config.load(
         LENET,
         [
@@ -124,7 +124,7 @@ def test_settings_cannot_be_changed() -> None:
         settings.training.epochs = 3  # type: ignore[misc]
 
 
-def test_the_mean_std_has_its_default_only_where_it_counts() -> None:
+def test_the_mean_std_has_its_default_only_where_it_is_used() -> None:
     assert config.load(LENET).posterior.mean_std is None
     assert config.load(LENET, ["posterior={mean_init: normal}"]).posterior.mean_std == 0.1
 
@@ -140,7 +140,7 @@ def test_the_first_pattern_that_matches_gives_the_estimator() -> None:
     )
 
 
-def test_local_reparam_is_refused_only_for_convolutions_that_are_random() -> None:
+def test_local_reparam_is_rejected_only_for_random_convolutions() -> None:
     settings = config.load(LENET, ["estimator=local_reparam", "posterior.where=['fc*']"])
     assert estimator_of(settings.estimator, "fc1/kernel") == "local_reparam"
 
@@ -177,7 +177,7 @@ def test_plain_values_follow_the_core_schema() -> None:
         ("training: &a [*a]", ["'training' must be a section"]),
     ],
 )
-def test_a_file_that_is_not_a_config_is_refused(
+def test_a_file_that_is_not_a_config_is_rejected(
     text: str, words: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "broken.yaml"
@@ -191,7 +191,7 @@ def test_a_file_that_is_not_a_config_is_refused(
         assert word in message
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_suggests_a_similar_name(tmp_path: Path) -> None:
     (tmp_path / "lenet5.yaml").touch()
     with pytest.raises(ConfigError, match=r"no config file .*lenet5\.yml, did you mean .*\.yaml"):
         config.load(tmp_path / "lenet5.yml")
@@ -199,7 +199,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
         config.load(tmp_path)
 
 
-def test_every_mistake_is_told_in_the_one_line() -> None:
+def test_one_line_reports_every_mistake() -> None:
     with pytest.raises(ConfigError) as caught:
         config.load(LENET, ["training.epochs=0", "optimizer.learning_rat=1", "prior.name=norm"])
     message = str(caught.value)
@@ -207,7 +207,7 @@ def test_every_mistake_is_told_in_the_one_line() -> None:
         assert word in message
 
 
-def test_a_misspelt_key_is_not_told_as_missing_too(tmp_path: Path) -> None:
+def test_a_misspelled_key_is_not_also_reported_as_missing(tmp_path: Path) -> None:
     text = LENET.read_text().replace("learning_rate:", "learning_rat:")
     path = tmp_path / "config.yaml"
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""From a YAML file to checked values: the schema of a run's settings, and how they are read."""
+"""The settings of a run: their schema, and reading and checking them from a YAML file."""
 
 from bnn_jax.config.errors import ConfigError as ConfigError
 from bnn_jax.config.schema import Config as Config

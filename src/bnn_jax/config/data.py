@@ -1,9 +1,9 @@
-"""The sections of a config that belong together: the data, and the likelihood of its targets.
+"""The sections of a config for the data and for the likelihood of its targets.
 
-A data set of images goes by any name that `data.load` knows, a curve by one of its own.
+A data set of images has any name that `data.load` knows. Each curve has a fixed name.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -12,7 +12,7 @@ from bnn_jax.config.types import Count, CountOrZero, Folder, Name, Number, Posit
 
 
 class ImageData(Section):
-    """The images, and how many of them."""
+    """A data set of images, and the number of images to use."""
 
     name: Name
     data_dir: Folder | None = None
@@ -30,8 +30,8 @@ class ImageData(Section):
         mean, std = self.mean, self.std
         if isinstance(mean, tuple) and isinstance(std, tuple) and len(mean) != len(std):
             raise ValueError(
-                f"data.mean has {len(mean)} values and data.std {len(std)}: "
-                "give both one value per channel, or one number"
+                f"data.mean has {len(mean)} values and data.std has {len(std)}: "
+                "give one value per channel in both, or one number"
             )
         if self.train_examples is not None and self.validation >= self.train_examples:
             raise ValueError(
@@ -42,12 +42,12 @@ class ImageData(Section):
 
     @property
     def num_train(self) -> int | None:
-        """Examples that are trained on, where the settings tell."""
+        """The number of training examples; None where the settings leave it open."""
         return None if self.train_examples is None else self.train_examples - self.validation
 
 
 class CurveData(Section):
-    """Points of a curve with known noise (`bnn_jax.data.CURVES`), drawn with the run's seed."""
+    """Points of a curve with known noise (`bnn_jax.data.CURVES`), sampled with the run's seed."""
 
     name: str
     train_examples: Count
@@ -55,7 +55,7 @@ class CurveData(Section):
 
     @property
     def num_train(self) -> int:
-        """Examples that are trained on."""
+        """The number of training examples."""
         return self.train_examples
 
 
@@ -71,7 +71,7 @@ class HeteroscedasticCurve(CurveData):
     name: Literal["heteroscedastic_curve"]
 
 
-def _kind(data: Any) -> str:
+def _kind(data: object) -> str:
     name = data.get("name") if isinstance(data, dict) else getattr(data, "name", None)
     return name if name in ("blundell_curve", "heteroscedastic_curve") else ANY_NAME
 
@@ -85,25 +85,25 @@ Data = Annotated[
 
 
 class Categorical(Section):
-    """Classes, from the network's logits."""
+    """Classes from the network's logits."""
 
     name: Literal["categorical"]
 
 
 class Normal(Section):
-    """Gaussian noise of this standard deviation; null: the network's own, by a second output."""
+    """Gaussian noise of this standard deviation; null: the network predicts it."""
 
     name: Literal["normal"]
     std: Positive | None = None
 
     @property
     def num_outputs(self) -> int:
-        """Of the network: the mean, and rho where the noise is its own."""
+        """The number of network outputs: the mean, and rho if the network predicts the noise."""
         return 2 if self.std is None else 1
 
 
 class StudentT(Section):
-    """Student's t noise of this scale; null: the network's own, by a second output."""
+    """Student's t noise of this scale; null: the network predicts it."""
 
     name: Literal["student_t"]
     df: Annotated[float, number("a number > 2 (at 2 the variance becomes infinite)", gt=2)]
@@ -111,7 +111,7 @@ class StudentT(Section):
 
     @property
     def num_outputs(self) -> int:
-        """Of the network: the location, and rho where the noise is its own."""
+        """The number of network outputs: location, and rho if the network predicts the noise."""
         return 2 if self.scale is None else 1
 
 

@@ -1,74 +1,74 @@
-"""Mistakes in settings, each told in one line: the key, the rule, the value, what to do.
+"""Error messages for settings, one line each: the key, the rule, the value, what to do.
 
-Pydantic finds the mistakes; its wording is for programmers. Here each becomes a sentence for the
-writer of the file. The rule comes from the schema: the description of the key's type.
+Pydantic finds the mistakes, but words them for programmers. This module rewords each for the author
+of the file. The rule comes from the schema: it is the description of the key's type.
 """
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal, TypeGuard, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-ANY_NAME = "any other name"  # the tag, in a union, of the section whose name is not one of a few
+ANY_NAME = "any other name"  # the tag of the one section in a union that has no fixed name
 
 
 class ConfigError(ValueError):
-    """Settings that cannot be run; the message is one line."""
+    """Invalid settings; the message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?`, or nothing when no known word is near."""
+    """Returns `, did you mean 'x'?`, or an empty string if no known word is similar."""
     found = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean {found[0]!r}?" if found else ""
 
 
-def explain(error: ValidationError, schema: type[BaseModel], raw: Any) -> str:
-    """All mistakes in one line, each key once."""
-    told: dict[str, str] = {}
+def explain(error: ValidationError, schema: type[BaseModel], raw: object) -> str:
+    """Returns all mistakes in one line, each key once."""
+    messages: dict[str, str] = {}
     mistakes = sorted(error.errors(include_url=False), key=lambda m: m["type"] == "missing")
     suggested: set[str] = set()
     for mistake in mistakes:
         path, section, field = _resolve(mistake["loc"], schema)
         name = ".".join(path)
-        if name in told or name in suggested:
+        if name in messages or name in suggested:
             continue
         match mistake["type"]:
             case "extra_forbidden" | "invalid_key":
-                told[name] = _unknown_key(path, section, schema)
+                messages[name] = _unknown_key(path, section, schema)
                 close = difflib.get_close_matches(path[-1], section.model_fields, n=1)
                 suggested.update(".".join([*path[:-1], key]) for key in close)
             case "missing" | "union_tag_not_found" if _value(raw, path) is _ABSENT or (
                 isinstance(_value(raw, path), dict)
             ):
-                told[name] = _missing(name, field)
+                messages[name] = _missing(name, field)
             case "value_error" if field is None or _is_section(field):
-                told[name] = str(mistake["ctx"]["error"])
+                messages[name] = str(mistake["ctx"]["error"])
             case _:
-                told[name] = _wrong_value(name, field, _value(raw, path))
-    return "; ".join(told.values())
+                messages[name] = _wrong_value(name, field, _value(raw, path))
+    return "; ".join(messages.values())
 
 
 _ABSENT = object()
 
 
 def _resolve(
-    loc: tuple[Any, ...], schema: type[BaseModel]
+    loc: tuple[int | str, ...], schema: type[BaseModel]
 ) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
-    """The key a mistake belongs to: its path in the file, the section it is in, and its field."""
+    """Returns the key of a mistake: its path in the file, its section, and its field."""
     path: list[str] = []
     section, field = schema, None
     choices: dict[str, type[BaseModel]] = {}
     for part in loc:
-        if choices and part in choices:  # pydantic names the chosen member of a union
+        if isinstance(part, str) and part in choices:  # pydantic names the chosen member of a union
             section, choices = choices[part], {}
             continue
         if field is not None and not _is_section(field):
-            break  # inside a value: the key as a whole is told
+            break  # inside a value: the message is about the whole key
         path.append(str(part))
         field = section.model_fields.get(str(part))
         if field is None:
@@ -81,23 +81,23 @@ def _resolve(
 
 
 def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
-    """The sections that a key with a `name` chooses between, each under that name."""
+    """Returns the sections that a key with a `name` chooses from: {name: section}."""
     members = [get_args(m)[0] if get_origin(m) is Annotated else m for m in _members(field)]
     return {_own_name(m) or ANY_NAME: m for m in members if _is_model(m)}
 
 
-def _members(field: FieldInfo) -> tuple[Any, ...]:
+def _members(field: FieldInfo) -> tuple[object, ...]:
     return () if _is_model(field.annotation) else get_args(field.annotation)
 
 
 def _own_name(section: type[BaseModel]) -> str | None:
-    """The one value that its key `name` can have, if there is only one."""
+    """Returns the value of its key `name`, if only one is allowed."""
     name = section.model_fields.get("name")
     words = get_args(name.annotation) if name is not None else ()
     return words[0] if len(words) == 1 else None
 
 
-def _is_model(x: Any) -> bool:
+def _is_model(x: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(x, type) and issubclass(x, BaseModel)
 
 
@@ -106,14 +106,15 @@ def _is_section(field: FieldInfo) -> bool:
 
 
 def _main_section(field: FieldInfo | None) -> type[BaseModel] | None:
-    """The section that a key holds, whatever its name or unless the name is one of a few."""
+    """Returns the section that a key holds; of a union, the one that has no fixed name."""
     if field is None:
         return None
-    section: Any = field.annotation if _is_model(field.annotation) else None
-    return section or _choices(field).get(ANY_NAME)
+    if _is_model(field.annotation):
+        return field.annotation
+    return _choices(field).get(ANY_NAME)
 
 
-def _value(raw: Any, path: list[str]) -> Any:
+def _value(raw: object, path: list[str]) -> object:
     for part in path:
         if not isinstance(raw, dict) or part not in raw:
             return _ABSENT
@@ -130,7 +131,7 @@ def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseMod
         hint, place = nearest(key, known), f"{place} with name {name}"
     else:
         hint = nearest(key, known) or _elsewhere(key, schema)
-    return f"unknown key {'.'.join(path)!r}{hint} ({place} knows {', '.join(known)})"
+    return f"unknown key {'.'.join(path)!r}{hint} ({place} has the keys {', '.join(known)})"
 
 
 def _elsewhere(key: str, schema: type[BaseModel]) -> str:
@@ -144,7 +145,7 @@ def _elsewhere(key: str, schema: type[BaseModel]) -> str:
 def _missing(name: str, field: FieldInfo | None) -> str:
     section = _main_section(field)
     if section is not None:
-        return f"section {name!r} is missing: add it, with {', '.join(_required(section))}"
+        return f"section {name!r} is missing: add it with the keys {', '.join(_required(section))}"
     if field is not None and _choices(field):
         return f"'{name}.name' is missing: set it to one of {', '.join(_choices(field))}"
     return f"{name!r} is missing: set it to {_rule_of(field)}"
@@ -155,7 +156,7 @@ def _required(section: type[BaseModel]) -> list[str]:
     return [key for key in fields if fields[key].is_required()] or list(fields)
 
 
-def _wrong_value(name: str, field: FieldInfo | None, value: Any) -> str:
+def _wrong_value(name: str, field: FieldInfo | None, value: object) -> str:
     section = _main_section(field)
     if section is not None:
         keys = ", ".join(section.model_fields)
@@ -172,8 +173,8 @@ def _wrong_value(name: str, field: FieldInfo | None, value: Any) -> str:
     return f"{name!r} must be {_rule_of(field)}, got {_shown(value)}{hint}"
 
 
-def _shown(value: Any) -> str:
-    """The value as the file has it, cut where it is long."""
+def _shown(value: object) -> str:
+    """Returns the value as written in the file, shortened if it is long."""
     plain = {None: "null", True: "true", False: "false"}
     text = plain[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -185,8 +186,8 @@ def _rule_of(field: FieldInfo | None) -> str:
     return field.description or _rule(field.annotation)
 
 
-def _rule(annotation: Any) -> str:
-    """What values a type allows, in words."""
+def _rule(annotation: object) -> str:
+    """Returns the values that a type allows, in words."""
     arguments = get_args(annotation)
     if annotation is type(None):
         return "null"
@@ -200,8 +201,8 @@ def _rule(annotation: Any) -> str:
     return ", or ".join(_rule(a) for a in arguments) if arguments else str(annotation)
 
 
-def _literals(annotation: Any) -> list[str]:
-    """Every word that a type allows."""
+def _literals(annotation: object) -> list[str]:
+    """Returns every word that a type allows."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [word for a in get_args(annotation) for word in _literals(a)]

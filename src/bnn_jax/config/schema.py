@@ -1,10 +1,10 @@
-"""A run's settings: one YAML file, checked in full before any work starts.
+"""The settings of a run: one YAML file, checked in full before any work starts.
 
 `Config` is the schema; each section of the file is a class of `bnn_jax.config.sections` or
-`bnn_jax.config.data`. A file is complete and has no inheritance; a key may be left out only where
+`bnn_jax.config.data`. A file is complete and has no inheritance; a key is optional only where
 one default is right. `load` reads a file and applies `section.key=value` overrides, `dump` writes
-the resolved settings, and `load(dump(config)) == config`. How a file is read stands in
-`bnn_jax.config.yaml_text`, how a mistake is worded in `bnn_jax.config.errors`.
+the resolved settings, and `load(dump(config)) == config`. `bnn_jax.config.yaml_text` parses the
+file, and `bnn_jax.config.errors` words the error messages.
 
     config = load("configs/lenet5.yaml", ["training.epochs=2", "output.dir=runs/short"])
 """
@@ -12,7 +12,7 @@ the resolved settings, and `load(dump(config)) == config`. How a file is read st
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -38,7 +38,7 @@ RENAMED = {
     ("evaluation", "deterministic_twin"): "deterministic_baseline",
     ("evaluation", "twin_epochs"): "baseline_epochs",
 }
-"""(section, former name) -> the name of a setting now; folders of older runs have the former."""
+"""(section, former name) -> current name of a setting; folders of older runs have the former."""
 
 
 class Config(Section):
@@ -71,14 +71,15 @@ class Config(Section):
         likelihood, bins = self.likelihood.name, self.evaluation.ece_bins
         if isinstance(self.likelihood, Categorical):
             raise ValueError(
-                f"likelihood {likelihood} is for classes, and data.name {data.name} has numbers as "
-                "targets: set likelihood to {name: normal, std: 0.1} or {name: student_t, df: 4, "
-                "scale: 0.1}, without std or scale for noise that the network predicts"
+                f"likelihood {likelihood} is for classes, but the targets of data.name "
+                f"{data.name} are numbers: "
+                "set likelihood to {name: normal, std: 0.1} or {name: student_t, df: 4, "
+                "scale: 0.1}, without std or scale if the network predicts the noise"
             )
         if isinstance(self.model, LeNet5):
             raise ValueError(
-                f"model.name lenet5 is for images, and data.name {data.name} has numbers as "
-                "inputs: set model to {name: mlp, hidden: [100]}"
+                f"model.name lenet5 is for images, but the inputs of data.name {data.name} are "
+                "numbers: set model to {name: mlp, hidden: [100]}"
             )
         for name in ("temperature", "ood_temperature"):
             if (value := getattr(self.evaluation, name)) != 1.0:
@@ -95,8 +96,8 @@ class Config(Section):
     def _check_images(self, data: ImageData) -> None:
         if not isinstance(self.likelihood, Categorical):
             raise ValueError(
-                f"likelihood {self.likelihood.name} is for numbers, and data.name {data.name} has "
-                "classes as targets: set likelihood to {name: categorical}"
+                f"likelihood {self.likelihood.name} is for numbers, but the targets of data.name "
+                f"{data.name} are classes: set likelihood to {{name: categorical}}"
             )
         size = None if data.image_size is None else data.image_size + 2 * data.padding
         if isinstance(self.model, LeNet5) and size is not None and size < LeNet5.SMALLEST_IMAGE:
@@ -115,7 +116,7 @@ class Config(Section):
         if isinstance(schedule, LinearKL) and schedule.warmup_epochs > epochs:
             raise ValueError(
                 f"objective.kl_schedule.warmup_epochs ({schedule.warmup_epochs:g}) must be at most "
-                f"training.epochs ({epochs}), or the KL never has its full weight: lower it"
+                f"training.epochs ({epochs}), or the KL never reaches its full weight: lower it"
             )
         examples = self.data.num_train
         if examples is not None and self.training.batch_size > examples:
@@ -133,7 +134,7 @@ class Config(Section):
                     f"estimator['*'] matches every weight, so {patterns[-1]!r} after it is never "
                     "reached: move '*' to the end"
                 )
-        # A single name becomes flipout by itself where it is not exact.
+        # A single name is replaced by flipout where it is not exact.
         if isinstance(self.estimator, str) or not isinstance(self.model, LeNet5):
             return
         for weight in LeNet5.CONVOLUTIONS:
@@ -154,18 +155,18 @@ def load(
     sections: Collection[str] | None = None,
     former_names: bool = False,
 ) -> Config:
-    """Read, override and check the settings of a run.
+    """Reads, overrides and checks the settings of a run.
 
     Args:
         path: a YAML file.
-        overrides: `section.key=value` each, the value read as YAML; of two for one key the last
-            counts. A whole section is given as `prior={name: laplace, scale: 0.1}`.
+        overrides: strings `section.key=value` with the value in YAML; the last one for a key
+            applies. A whole section is given as `prior={name: laplace, scale: 0.1}`.
         sections: the only sections that overrides may change; None for all.
         former_names: accept settings in the file under the names of earlier versions (`RENAMED`).
 
     Raises:
-        ConfigError: the file or an override is wrong. The message is one line that names every
-            mistake, with its key, the value that came, and the rule.
+        ConfigError: the file or an override is wrong. The message is one line that lists every
+            mistake, with its key, the value and the rule.
     """
     path = Path(path)
     raw = yaml_text.parse(_read(path), source=str(path))
@@ -186,7 +187,7 @@ def load(
 
 
 def dump(config: Config) -> str:
-    """The resolved settings as YAML; `load` reads them back without a change."""
+    """Returns the resolved settings as YAML, which `load` reads back unchanged."""
     return yaml_text.write(config.model_dump(mode="json"))
 
 
@@ -195,30 +196,30 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         siblings = [str(p) for p in path.parent.glob("*.yaml")]
-        cure = nearest(str(path), siblings) or ": give the path of a YAML file"
-        raise ConfigError(f"there is no config file {path}{cure}") from None
+        hint = nearest(str(path), siblings) or ": give the path of a YAML file"
+        raise ConfigError(f"there is no config file {path}{hint}") from None
     except OSError as error:
         raise ConfigError(
             f"cannot read the config file {path} ({error.strerror}): give the path of a YAML file"
         ) from None
 
 
-def _rename(raw: dict[Any, Any]) -> None:
-    """Replace the former names of settings by the current ones, in place."""
+def _rename(raw: dict[str, object]) -> None:
+    """Replaces the former names of settings by the current ones, in place."""
     for (section, former), name in RENAMED.items():
         values = raw.get(section)
         if isinstance(values, dict) and former in values:
             values.setdefault(name, values.pop(former))
 
 
-def _override(raw: dict[Any, Any], text: str, sections: Collection[str] | None) -> None:
-    """Set one key of the raw settings, in place."""
+def _override(raw: dict[str, object], text: str, sections: Collection[str] | None) -> None:
+    """Sets one key of the raw settings, in place."""
     name, equals, value = text.partition("=")
     *parents, last = keys = name.split(".")
     if not equals or not value.strip() or not all(key and key == key.strip() for key in keys):
         raise ConfigError(
-            f"override {text!r} must read section.key=value, such as training.epochs=2 "
-            "(key=null to unset)"
+            f"override {text!r} must have the form section.key=value, such as training.epochs=2 "
+            "(section.key=null removes a value)"
         )
     if sections is not None and keys[0] not in sections:
         raise ConfigError(
@@ -231,8 +232,8 @@ def _override(raw: dict[Any, Any], text: str, sections: Collection[str] | None) 
         if not isinstance(child, dict):
             place = ".".join(keys[:depth])
             raise ConfigError(
-                f"override {text!r}: {place} is {child!r}, which has no keys to set: "
-                f"give it whole as {place}=value"
+                f"override {text!r}: {place} is {child!r}, which has no keys: "
+                f"set it as a whole with {place}=value"
             )
         target = child
     target[last] = yaml_text.parse(value, source=f"override {text!r}")

@@ -1,4 +1,4 @@
-"""The sections of a config: the network, its prior and posterior, how it is trained and tested."""
+"""The sections of a config for the network, its prior and posterior, training and evaluation."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -29,14 +29,14 @@ class LeNet5(Section):
 
 
 class MLP(Section):
-    """Dense layers with relu, as in Blundell et al. 2015, arXiv:1505.05424."""
+    """Dense layers with ReLU, as in Blundell et al. 2015, arXiv:1505.05424."""
 
     name: Literal["mlp"]
     hidden: Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class NormalPrior(Section):
-    """N(mean, std)."""
+    """The prior N(mean, std^2)."""
 
     name: Literal["normal"]
     mean: Number = 0.0
@@ -44,7 +44,7 @@ class NormalPrior(Section):
 
 
 class ScaleMixturePrior(Section):
-    """pi N(0, std1) + (1 - pi) N(0, std2)."""
+    """The prior pi N(0, std1^2) + (1 - pi) N(0, std2^2)."""
 
     name: Literal["scale_mixture"]
     pi: Fraction
@@ -53,7 +53,7 @@ class ScaleMixturePrior(Section):
 
 
 class LaplacePrior(Section):
-    """Laplace(loc, scale)."""
+    """The prior Laplace(loc, scale)."""
 
     name: Literal["laplace"]
     loc: Number = 0.0
@@ -61,7 +61,7 @@ class LaplacePrior(Section):
 
 
 class StudentTPrior(Section):
-    """Student's t with df degrees of freedom."""
+    """The Student's t prior with df degrees of freedom."""
 
     name: Literal["student_t"]
     df: Positive
@@ -75,7 +75,7 @@ Prior = Annotated[
 
 
 class Posterior(Section):
-    """Where the Gaussians are, and how they start."""
+    """The initial posterior, and the weights (`where`) that are Gaussian."""
 
     mean_init: Literal["network", "normal"] = "network"
     mean_std: Positive | None = Field(
@@ -95,26 +95,26 @@ class Posterior(Section):
         if self.mean_init == "normal" and self.mean_std is None:
             raise ValueError(
                 "posterior.mean_std is null, but posterior.mean_init normal needs it: "
-                "give a number > 0 such as 0.1, or remove the key"
+                "set it to a number > 0 such as 0.1, or remove the key"
             )
         return self
 
 
 class ConstantKL(Section):
-    """Full weight at every step."""
+    """The full weight of the KL at every step."""
 
     name: Literal["constant"]
 
 
 class LinearKL(Section):
-    """From 0 to full weight over the first epochs."""
+    """A linear increase from 0 to the full weight over the first epochs."""
 
     name: Literal["linear"]
     warmup_epochs: Positive
 
 
 class CyclicalKL(Section):
-    """`cycles` times from 0 to full weight, each over the first `ramp` of its cycle."""
+    """Linear increases from 0 to the full weight, each over the share `ramp` of its cycle."""
 
     name: Literal["cyclical"]
     cycles: Count
@@ -122,7 +122,7 @@ class CyclicalKL(Section):
 
 
 class BlundellKL(Section):
-    """2^(M-i) / (2^M - 1) for minibatch i of M: Blundell et al. 2015, section 3.4."""
+    """The weight 2^(M-i) / (2^M - 1) for minibatch i of M: Blundell et al. 2015, section 3.4."""
 
     name: Literal["blundell"]
 
@@ -131,7 +131,7 @@ KLSchedule = Annotated[ConstantKL | LinearKL | CyclicalKL | BlundellKL, Field(di
 
 
 class Objective(Section):
-    """dnn_factor * data loss + bnn_factor * KL, by hand or as the negative ELBO (`num_data`)."""
+    """The loss dnn_factor * data loss + bnn_factor * KL; `num_data` makes it the negative ELBO."""
 
     dnn_factor: NotNegative | None = None
     bnn_factor: NotNegative | None = None
@@ -140,7 +140,7 @@ class Objective(Section):
     num_samples: Count = 1
     antithetic: Flag = False
     reverse_kl: Flag = False
-    kl_every: Count = 1  # steps from one value of the KL to the next; its gradient acts in all
+    kl_every: Count = 1  # steps between values of the KL; every step uses its gradient
 
     @model_validator(mode="after")
     def _consistent(self) -> "Objective":
@@ -148,25 +148,25 @@ class Objective(Section):
         given = [name for name, value in factors.items() if value is not None]
         if self.num_data is not None and given:
             raise ValueError(
-                f"objective.{given[0]} and objective.num_data exclude each other, for num_data "
+                f"objective.{given[0]} and objective.num_data exclude each other, because num_data "
                 "sets both factors: remove one of the two, or set it to null"
             )
         if self.num_data is None and len(given) < 2:
             missing = next(name for name, value in factors.items() if value is None)
             raise ValueError(
                 f"objective.{missing} is missing: set objective.num_data to train (the negative "
-                "ELBO), or give both objective.dnn_factor and objective.bnn_factor"
+                "ELBO), or set both objective.dnn_factor and objective.bnn_factor"
             )
         if self.antithetic and self.num_samples % 2:
             raise ValueError(
-                f"objective.antithetic draws pairs, so objective.num_samples ({self.num_samples}) "
-                f"must be even: set it to {self.num_samples + 1}, or antithetic to false"
+                f"objective.num_samples must be even with objective.antithetic, got "
+                f"{self.num_samples}: set it to {self.num_samples + 1}, or antithetic to false"
             )
         return self
 
 
 class Optimizer(Section):
-    """One of optax's, or MindSpore's AdamWeightDecay."""
+    """An optimizer of optax, or MindSpore's AdamWeightDecay."""
 
     name: Literal["adam", "adamw", "sgd", "adam_weight_decay"]
     learning_rate: Positive
@@ -192,28 +192,28 @@ class Optimizer(Section):
 
 
 class Training(Section):
-    """How long, in what pieces, at what precision."""
+    """The length of training, its batches and its precision."""
 
     epochs: Count
     batch_size: Count
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # Of the noise; null: by backend.
+    # The generator of the noise; null: chosen by the backend.
     generator: Literal["threefry", "threefry13", "hash", "rbg", "jax"] | None = None
     evaluate_every: Count = 1
     checkpoint_every: Count = 1
 
 
 class Evaluation(Section):
-    """The test at the end, and the deterministic baseline beside it."""
+    """The evaluation after training, and the deterministic baseline to compare with."""
 
     ECE_BINS: ClassVar[int] = 15
 
     num_samples: Count = 32
-    antithetic: Flag = True  # samples in pairs with opposite noise: the same law, less varied means
+    antithetic: Flag = True  # pairs with opposite noise: same distribution, less variance
     batch_size: Count = 1000
-    ece_bins: Count = ECE_BINS  # of the calibration error of classes
+    ece_bins: Count = ECE_BINS  # for the calibration error of a classifier
     temperature: Positive = 1.0  # divides the logits of weight samples, in evaluation only
-    ood_temperature: Positive = 1.0  # the same, for further scores of other data sets (ODIN)
+    ood_temperature: Positive = 1.0  # the same, for additional scores of other data sets (ODIN)
     deterministic_baseline: Flag = True
     baseline_epochs: Count | None = None
 

@@ -1,14 +1,14 @@
-"""What a single setting may be: each type carries the rule that an error message quotes."""
+"""The types of single settings, each with the rule that its error message quotes."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def _whole(value: Any) -> Any:
-    """1e4 is a whole number, written as a float."""
+def _whole(value: object) -> object:
+    """Converts a float such as 1e4 that is a whole number to an int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -19,8 +19,8 @@ def number(
     ge: float | None = None,
     lt: float | None = None,
     le: float | None = None,
-) -> Any:
-    """What makes a float of a type: finite, in these limits, with the rule in words."""
+) -> object:
+    """Returns the metadata of a finite float within these limits, and the rule in words."""
     return Field(strict=True, allow_inf_nan=False, description=rule, gt=gt, ge=ge, lt=lt, le=le)
 
 
@@ -73,6 +73,6 @@ def estimator_of(estimator: EstimatorName | dict[str, EstimatorName], weight: st
 
 
 class Section(BaseModel):
-    """Settings that cannot change, and no others beside them."""
+    """Immutable settings; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

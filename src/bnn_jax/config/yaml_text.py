@@ -1,18 +1,18 @@
-"""YAML as settings need it: what reads as a number is one, and no key is given twice.
+"""Reads and writes YAML with plain rules for numbers, and without duplicate keys.
 
 PyYAML follows YAML 1.1, where 1e-3 is text, 010 is eight, 1:30 is ninety, `no` is false and
 2026-01-31 a date. Here plain values follow YAML 1.2's core schema: null, true, false, decimal
-numbers; all else is text. Reading and writing share these rules, so text stays text.
+numbers; everything else is text. Reading and writing use the same rules, so text stays text.
 """
 
 import re
-from typing import Any
+from collections.abc import Hashable
 
 import yaml
 
 from bnn_jax.config.errors import ConfigError
 
-# YAML tag, what it looks like, and the characters it can begin with.
+# YAML tag, pattern, and the characters that it can begin with.
 _PLAIN_VALUES = (
     ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -22,8 +22,10 @@ _PLAIN_VALUES = (
 
 
 class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[Any, int] = {}
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
+        lines: dict[str, int] = {}
         for key_node, _ in node.value:
             key, line = key_node.value, key_node.start_mark.line + 1
             if isinstance(key, str) and key in lines:
@@ -41,7 +43,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _class in (_Loader, _Dumper):
-    _class.yaml_implicit_resolvers = {}  # without those of YAML 1.1
+    _class.yaml_implicit_resolvers = {}  # drop the rules of YAML 1.1
     for _tag, _pattern, _first in _PLAIN_VALUES:
         _class.add_implicit_resolver(
             f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
@@ -54,11 +56,11 @@ _Dumper.add_representer(
 )
 
 
-def parse(text: str | bytes, *, source: str) -> Any:
-    """The value of a YAML text.
+def parse(text: str | bytes, *, source: str) -> object:
+    """Returns the value of a YAML text.
 
     Raises:
-        ConfigError: it is not YAML, or gives a key twice; the message names source and line.
+        ConfigError: it is not YAML, or has a key twice; the message names the source and line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -70,6 +72,6 @@ def parse(text: str | bytes, *, source: str) -> Any:
         raise ConfigError(f"{source} is not readable as YAML: {error}") from None
 
 
-def write(value: Any) -> str:
-    """The YAML text of a value made of dicts, lists, text, numbers, truth values and None."""
+def write(value: object) -> str:
+    """Returns the YAML text of a value made of dicts, lists, strings, numbers, booleans, None."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
