@@ -61,6 +61,20 @@ METHODS = {
         infer.ensemble(_SWAG, size=2, vectorized=True),
         steps=2500, mean=0.4, std=(0.6, 1.6), tv=0.08,
     ),
+    "sgld": Case(
+        infer.sgld(step_size=0.02, num_samples=500, exploration=0.2),
+        steps=10_000, mean=0.4, std=(0.8, 1.25), tv=0.05,
+    ),
+    "sghmc": Case(
+        infer.sghmc(step_size=0.005, friction=0.2, num_samples=500, exploration=0.2),
+        steps=10_000, mean=0.4, std=(0.8, 1.25), tv=0.05,
+    ),
+    "cyclical_sghmc": Case(
+        infer.sghmc(step_size=0.01, friction=0.2, num_samples=500, cycles=5, exploration=0.5),
+        steps=20_000, mean=0.4, std=(0.75, 1.3), tv=0.05,
+    ),
+    "nuts": Case(infer.nuts(warmup=200, chains=2), steps=700, std=(0.85, 1.18)),
+    "hmc": Case(infer.hmc(warmup=200, chains=2, leapfrogs=3), steps=700, std=(0.85, 1.18)),
 }  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def test_logistic_regression(name: str) -> None:
 
 @functools.cache
 def started(name: str) -> Any:
-    run = METHODS[name].method.build(cases.linear_problem(200))
+    run = METHODS[name].method.build(cases.linear_problem(METHODS[name].steps))
     compiled = jax.jit(run.step)
     x, y = cases.linear_data()
     batches = [(x[i : i + 16], y[i : i + 16]) for i in (0, 16, 32, 48)]

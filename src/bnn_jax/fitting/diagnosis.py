@@ -23,9 +23,9 @@ from bnn_jax.transforms import BayesianModel
 # their median width by 1.5 and more, or reach the prior's.
 UNMOVED = 1.25
 # Share of weights at the prior's mean and width from which a layer counts as unused.
-AT_PRIOR = 0.9
-# Ratio of the KL per example to the data loss from which the KL counts as dominant.
-DOMINANT = 20.0
+AT_PRIOR = 0.98
+# The KL counts as dominant from so many nats an example, and so many times the data loss.
+DOMINANT_NATS, DOMINANT_RATIO = 5.0, 20.0
 # The largest R-hat of chains that have mixed (Vehtari et al. 2021, arXiv:1903.08008, say 1.01).
 LARGEST_R_HAT = 1.05
 
@@ -177,7 +177,7 @@ def _kl_dominates(history: Sequence[Mapping[str, Any]], num_data: int) -> list[F
     if not history or "kl" not in history[-1]:
         return []
     kl, nll = history[-1]["kl"] / num_data, history[-1]["nll"]
-    if not math.isfinite(kl) or kl < 1.0 or kl < DOMINANT * max(nll, 0.02):
+    if not math.isfinite(kl) or kl < DOMINANT_NATS or kl < DOMINANT_RATIO * abs(nll):
         return []
     return [
         Finding(
@@ -194,7 +194,7 @@ def _chains(history: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """Markov chains that have not mixed, from the numbers that their method reports."""
     last = history[-1] if history else {}
     findings = []
-    if last.get("r_hat", 1.0) > LARGEST_R_HAT:
+    if not last.get("r_hat", 1.0) <= LARGEST_R_HAT:
         findings.append(
             Finding(
                 "not_mixed",

@@ -134,6 +134,8 @@ def fit(
     state = _trained(run, loop, init_key, watch, progress)
     posterior = _with_batch_statistics(run.posterior(state), modes, loop)
     history = watch.fit.history
+    if run.diagnostics is not None and history:
+        history[-1].update(run.diagnostics(state))
     found = diagnose(posterior, model, history, num_data)
     return dataclasses.replace(watch.fit, posterior=posterior, diagnosis=found)
 

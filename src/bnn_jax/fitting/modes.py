@@ -31,6 +31,11 @@ class Modes:
             streams=self.training.network.streams(), **dict(self.train_kwargs)
         )
 
+    @property
+    def noiseless_forward(self) -> Forward:
+        """The network in evaluation mode, as a step takes it."""
+        return self.evaluation.forward(**dict(self.eval_kwargs))
+
 
 def modes_of(
     model: BayesianModel,

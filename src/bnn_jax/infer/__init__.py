@@ -12,6 +12,10 @@ from bnn_jax.infer.methods.ensemble import Ensemble as ensemble
 from bnn_jax.infer.methods.ivon import IVON as ivon
 from bnn_jax.infer.methods.map import MAP as map
 from bnn_jax.infer.methods.mc_dropout import MCDropout as mc_dropout
+from bnn_jax.infer.methods.nuts import HMC as hmc
+from bnn_jax.infer.methods.nuts import NUTS as nuts
+from bnn_jax.infer.methods.sghmc import SGHMC as sghmc
+from bnn_jax.infer.methods.sgld import SGLD as sgld
 from bnn_jax.infer.methods.swag import SWAG as swag
 from bnn_jax.infer.problem import Problem
 from bnn_jax.infer.svi import SVI
@@ -20,9 +24,13 @@ from bnn_jax.infer.svi import SVI
 METHODS = {
     "bayes_by_backprop": bayes_by_backprop,
     "ensemble": ensemble,
+    "hmc": hmc,
     "ivon": ivon,
     "map": map,
     "mc_dropout": mc_dropout,
+    "nuts": nuts,
+    "sghmc": sghmc,
+    "sgld": sgld,
     "swag": swag,
 }
 
@@ -37,8 +45,12 @@ __all__ = [
     "WithLossCell",
     "bayes_by_backprop",
     "ensemble",
+    "hmc",
     "ivon",
     "map",
     "mc_dropout",
+    "nuts",
+    "sghmc",
+    "sgld",
     "swag",
 ]

@@ -76,12 +76,14 @@ class Inference(NamedTuple):
         finish: (state, batches) -> state, or None: passes over all training batches after the last
             step, as the curvature of a Laplace approximation needs. `batches` is a function that
             returns an iterable of (inputs, targets), and may be called several times.
+        diagnostics: state -> numbers such as R-hat, or None.
     """
 
     init: Callable[[PRNGKey], State]
     step: Callable[[State, PRNGKey, Batch], tuple[State, Any]]
     posterior: Callable[[State], Posterior]
     finish: Callable[[State, Callable[[], Iterable[Batch]]], State] | None = None
+    diagnostics: Callable[[State], dict[str, float]] | None = None
 
 
 @runtime_checkable
