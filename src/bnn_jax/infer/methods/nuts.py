@@ -27,10 +27,9 @@ from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.diagnostics import effective_sample_size, r_hat
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.problem import Batch, Problem
+from bnn_jax.infer.warm_up import WarmUp, Weights, strong
 from bnn_jax.noise import PRNGKey, normal
 from bnn_jax.posteriors import Samples
-
-Weights = list[Array]
 
 
 @partial(
@@ -153,12 +152,12 @@ def _build(method: NUTS | HMC, problem: Problem) -> Inference:
             f"of {method.warmup}: ask for more steps (epochs of fit)."
         )
     start_chain, kernel = method.transition(blackjax)
-    adaptation = _Adaptation(method, blackjax)
+    adaptation = WarmUp(method.warmup, method.target_acceptance)
 
     def init(key: PRNGKey) -> State:
         chains = _starts(problem, key, method)
         with jax.numpy_dtype_promotion("standard"):
-            adapted = _strong(jax.vmap(adaptation.init)(chains))
+            adapted = strong(jax.vmap(adaptation.init)(chains))
         count = method.chains, num_samples
         samples = [jnp.zeros((*count, *w.shape[1:]), w.dtype) for w in chains]
         zero = jnp.zeros((), jnp.int32)
@@ -172,9 +171,8 @@ def _build(method: NUTS | HMC, problem: Problem) -> Inference:
 
         def transition(chain: tuple[PRNGKey, Weights, PyTree]) -> tuple[PyTree, ...]:
             key, weights, adapted = chain
-            size, inverse_mass = adaptation.values(adapted)
             before = start_chain(weights, log_density)
-            after, info = kernel(key, before, log_density, size, inverse_mass)
+            after, info = kernel(key, before, log_density, *adaptation.values(adapted))
             adapted = adaptation.update(adapted, state.step, after.position, info.acceptance_rate)
             numbers = (after.logdensity, info.is_divergent, info.acceptance_rate)
             return after.position, adapted, numbers
@@ -185,101 +183,61 @@ def _build(method: NUTS | HMC, problem: Problem) -> Inference:
             chains, adapted, numbers = over_chains(
                 transition, (keys, state.chains, state.adaptation)
             )
-        adapted = _strong(adapted)
         densities, divergent, acceptance = numbers
-        place = jnp.maximum(state.step - method.warmup, 0)
-        sampling = state.step >= method.warmup
-        samples = [
-            s.at[:, place].set(jnp.where(sampling, w, s[:, place]))
-            for s, w in zip(state.samples, chains, strict=True)
-        ]
-        kept = jnp.where(sampling, densities, state.log_densities[:, place])
-        log_densities = state.log_densities.at[:, place].set(kept)
-        divergences = state.divergences + jnp.sum(divergent & sampling).astype(jnp.int32)
-        new = State(state.step + 1, chains, adapted, samples, log_densities, divergences)
+        new = _with_samples(method, state, chains, densities, divergent)
+        new = dataclasses.replace(new, step=state.step + 1, adaptation=strong(adapted))
         loss = -jnp.mean(densities) / problem.num_data
         return new, Info(loss, loss, {"acceptance": jnp.mean(acceptance)})
 
-    def posterior(state: State) -> Samples:
-        taken = jnp.maximum(state.step - method.warmup, 0)
-        # Before the buffer is full, the empty places repeat the samples that there are.
-        places = jnp.arange(num_samples) % jnp.maximum(taken, 1)
-        filled = [
-            jnp.where(taken > 0, s[:, places], w[:, None])
-            for s, w in zip(state.samples, state.chains, strict=True)
-        ]
-        flat = [s.reshape(-1, *s.shape[2:]) for s in filled]
-        count = method.chains * num_samples
-        params = _with_weights(problem, flat, lambda w: jnp.broadcast_to(w, (count, *w.shape)))
-        return Samples(params)
-
-    def diagnostics(state: State) -> dict[str, float]:
-        densities = state.log_densities[:, : max(int(state.step) - method.warmup, 2)]
-        return {
-            "r_hat": float(r_hat(densities)),
-            "effective_sample_size": effective_sample_size(densities),
-            "divergences": int(state.divergences),
-        }
-
-    return Inference(init, step, posterior, diagnostics=diagnostics)
-
-
-class _Adaptation:
-    """Stan's warm-up: dual averaging of the step size, windows for the mass matrix."""
-
-    def __init__(self, method: NUTS | HMC, blackjax: Any) -> None:
-        from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
-        from blackjax.adaptation.step_size import dual_averaging_adaptation
-        from blackjax.adaptation.window_adaptation import build_schedule
-
-        self.warmup = method.warmup
-        with jax.numpy_dtype_promotion("standard"):
-            self.stages = jnp.asarray(build_schedule(method.warmup), jnp.int32)
-        self.mass = mass_matrix_adaptation(True)
-        self.size = dual_averaging_adaptation(method.target_acceptance)
-
-    def init(self, weights: Weights) -> tuple[PyTree, PyTree, PyTree]:
-        """Returns (state of the step size, state of the mass matrix, inverse mass matrix)."""
-        dimensions = sum(w.size for w in weights)
-        mass = self.mass[0](dimensions)
-        return self.size[0](0.1), mass, jnp.ones(dimensions, jnp.float32)
-
-    def values(self, adapted: tuple[PyTree, PyTree, PyTree]) -> tuple[Array, Array]:
-        """Returns the step size and the inverse mass matrix of a transition."""
-        return jnp.exp(adapted[0].log_step_size), adapted[2]
-
-    def update(
-        self,
-        adapted: tuple[PyTree, PyTree, PyTree],
-        step: Array,
-        weights: Weights,
-        acceptance: Float[Array, ""],
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        """Returns the adaptation after a transition; nothing changes after the warm-up."""
-        size, mass, inverse_mass = adapted
-        slow, window_ends = self.stages[jnp.minimum(step, self.warmup - 1)]
-        new_size = self.size[1](size, acceptance)
-        new_mass = _where(slow == 1, self.mass[1](mass, weights), mass)
-        ended = self.mass[2](new_mass)
-        new_inverse = jnp.where(window_ends, ended.inverse_mass_matrix, inverse_mass)
-        new_mass = _where(window_ends, ended, new_mass)
-        restarted = self.size[0](self.size[2](new_size))
-        new_size = _where(window_ends, restarted, new_size)
-        # The last step of the warm-up fixes the average step size.
-        final = new_size._replace(log_step_size=jnp.log(self.size[2](new_size)))
-        new_size = _where(step == self.warmup - 1, final, new_size)
-        return _where(step < self.warmup, (new_size, new_mass, new_inverse), adapted)
-
-
-def _where(condition: Array, this: PyTree, other: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda a, b: jnp.where(condition, jnp.asarray(a, jnp.result_type(b)), b), this, other
+    return Inference(
+        init,
+        step,
+        partial(_posterior, method, problem),
+        diagnostics=partial(_diagnostics, method),
     )
 
 
-def _strong(tree: PyTree) -> PyTree:
-    """Returns the arrays without weak types, so that a step is compiled once."""
-    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, jnp.result_type(a)), tree)
+def _with_samples(
+    method: NUTS | HMC, state: State, chains: Weights, densities: Array, divergent: Array
+) -> State:
+    """Returns the state after a transition, with its sample if the warm-up is over."""
+    place = jnp.maximum(state.step - method.warmup, 0)
+    sampling = state.step >= method.warmup
+    samples = [
+        s.at[:, place].set(jnp.where(sampling, w, s[:, place]))
+        for s, w in zip(state.samples, chains, strict=True)
+    ]
+    kept = jnp.where(sampling, densities, state.log_densities[:, place])
+    return dataclasses.replace(
+        state,
+        chains=chains,
+        samples=samples,
+        log_densities=state.log_densities.at[:, place].set(kept),
+        divergences=state.divergences + jnp.sum(divergent & sampling).astype(jnp.int32),
+    )
+
+
+def _posterior(method: NUTS | HMC, problem: Problem, state: State) -> Samples:
+    num_samples = state.log_densities.shape[1]
+    taken = jnp.maximum(state.step - method.warmup, 0)
+    # Before the buffer is full, the empty places repeat the samples that there are.
+    places = jnp.arange(num_samples) % jnp.maximum(taken, 1)
+    filled = [
+        jnp.where(taken > 0, s[:, places], w[:, None])
+        for s, w in zip(state.samples, state.chains, strict=True)
+    ]
+    flat = [s.reshape(-1, *s.shape[2:]) for s in filled]
+    count = method.chains * num_samples
+    return Samples(_with_weights(problem, flat, lambda w: jnp.broadcast_to(w, (count, *w.shape))))
+
+
+def _diagnostics(method: NUTS | HMC, state: State) -> dict[str, float]:
+    densities = state.log_densities[:, : max(int(state.step) - method.warmup, 2)]
+    return {
+        "r_hat": float(r_hat(densities)),
+        "effective_sample_size": effective_sample_size(densities),
+        "divergences": int(state.divergences),
+    }
 
 
 def _vmapped(fn: Callable[..., PyTree], chains: PyTree) -> PyTree:
