@@ -1,4 +1,4 @@
-"""What a figure looks like, asked of the renderer; and findings made of random numbers."""
+"""Measurements of rendered figures, and findings made of random numbers."""
 
 import itertools
 from statistics import NormalDist

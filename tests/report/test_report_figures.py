@@ -1,4 +1,4 @@
-"""Every figure is drawn without a warning, can be read, and says the unit of its axes."""
+"""Every figure is drawn without a warning, is readable, and has units on its axes."""
 
 from pathlib import Path
 from statistics import NormalDist
@@ -171,7 +171,7 @@ def test_figures_can_be_read(name: str) -> None:
     assert LABELS.get(name, set()) <= labels(figure)
 
 
-def test_overlap_is_seen() -> None:
+def test_overlap_is_detected() -> None:
     """The check itself: two words in one place, and a word that is cut off."""
     figure = Figure()
     figure.text(0.5, 0.5, "one")
@@ -184,14 +184,14 @@ def test_overlap_is_seen() -> None:
         assert_readable(figure)
 
 
-def test_colour_is_never_the_only_difference() -> None:
+def test_color_is_never_the_only_difference() -> None:
     lines = [style.line(i) for i in range(35)]
     for part in ("linestyle", "marker"):
         assert len({str(getattr(line, part)) for line in lines[:5]}) == 5
     assert len({(line.color, str(line.linestyle)) for line in lines}) == 35
 
 
-def test_the_callers_settings_stay_as_they_are_and_do_not_matter(tmp_path: Path) -> None:
+def test_global_settings_are_unchanged_and_have_no_effect(tmp_path: Path) -> None:
     one = style.save(DRAWN["width, one weight"](), tmp_path / "one")
     with mpl.rc_context({"font.size": 30, "axes.grid": False, "savefig.dpi": 20}):
         before = dict(mpl.rcParams)
@@ -202,14 +202,14 @@ def test_the_callers_settings_stay_as_they_are_and_do_not_matter(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["$x$ and $", "_hidden", "zwei\nZeilen", "日本語", "a\tb"])
-def test_names_from_outside_are_drawn_as_they_are(name: str) -> None:
+def test_names_are_drawn_literally(name: str) -> None:
     figure = Figure()
     figure.text(0.1, 0.5, style.safe(name))
     ((text, _),) = drawn_texts(figure)
     assert text.replace(r"\$", "$").strip() == {"日本語": "???"}.get(name, " ".join(name.split()))
 
 
-def test_fitted_text_is_as_long_as_there_is_room() -> None:
+def test_fitted_text_fills_the_width() -> None:
     assert style.fitted("short", 3.0) == "short"
     assert style.fitted("", 3.0) == ""
     cut = style.fitted("internationalisation", 0.5)
@@ -218,7 +218,7 @@ def test_fitted_text_is_as_long_as_there_is_room() -> None:
     assert style.fitted("wide", 0.0) == ""
 
 
-def test_wilson_interval_ends_where_a_test_at_5_percent_does() -> None:
+def test_wilson_interval_inverts_a_test_at_5_percent() -> None:
     count = np.asarray([1, 7, 50, 1000])
     share = np.asarray([0.0, 1.0, 0.62, 0.999])
     z = NormalDist().inv_cdf(0.975)
@@ -233,7 +233,7 @@ def test_wilson_interval_ends_where_a_test_at_5_percent_does() -> None:
     assert np.all(share <= high)
 
 
-def test_many_layers_are_put_together_by_their_paths() -> None:
+def test_many_layers_are_grouped_by_their_paths() -> None:
     blocks = {f"encoder/block_{i}/{w}": np.full(2, i, np.float32) for i in range(20) for w in "ab"}
     joined = figures.grouped(blocks)
     assert list(joined) == [f"encoder/block_{i}" for i in range(20)]

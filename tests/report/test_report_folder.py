@@ -1,4 +1,4 @@
-"""A report of a run: what it writes, and that nothing is written when it cannot."""
+"""The report of a run: the files that it writes, and errors before anything is written."""
 
 import dataclasses
 import importlib.util
@@ -125,13 +125,13 @@ def test_report_of_a_run(
     assert accuracy == pytest.approx(summary["deterministic"]["accuracy"], abs=1e-6)
     for name in ("mnist", "emnist/letters"):
         found = numbers["out_of_distribution"][name]
-        assert found["changes"] == "made grey, resized from 5x5 to 8x8"
+        assert found["changes"] == "converted to gray, resized from 5x5 to 8x8"
         assert found["num_images"] == 60
         assert found["mutual_information"]["num_samples"] == 4
         assert 0.0 <= found["mutual_information"]["auroc"] <= 1.0
         assert found["tempered_mutual_information"]["num_samples"] == 4
         assert ("baseline_entropy" in found) == ("tempered_baseline_entropy" in found) == baseline
-    assert "Tempered: of logits divided by 3." in html
+    assert "Tempered: logits divided by 3." in html
     assert not [p for p in run.iterdir() if p.name.startswith(".report")]
     assert_tempered(gathered[0], experiment.load(run))
     assert_turned_image_is_recognised(gathered[0])
@@ -166,7 +166,7 @@ def small(**changes: Any) -> report.RegressionFindings:
     return dataclasses.replace(findings, **{"weights": {}, "epochs": [], **changes})
 
 
-def test_a_new_report_takes_the_place_of_the_old(tmp_path: Path) -> None:
+def test_a_new_report_replaces_the_old_one(tmp_path: Path) -> None:
     numbers = report.write_findings(tmp_path, regression_findings())
     target = tmp_path / "report"
     assert json.loads((target / "metrics.json").read_text()) == numbers
@@ -178,7 +178,7 @@ def test_a_new_report_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_report_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_report_that_fails_keeps_the_old_one(tmp_path: Path) -> None:
     report.write_findings(tmp_path, small())
     before = (tmp_path / "report" / "index.html").read_bytes()
     with pytest.raises(TypeError):
@@ -242,7 +242,7 @@ def test_gathering_a_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert findings.predictive.mean.shape == findings.targets.shape == (20,)
 
 
-def test_matplotlib_is_asked_for_before_any_work(
+def test_missing_matplotlib_is_an_error_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # there is no run yet
@@ -256,7 +256,7 @@ def test_matplotlib_is_asked_for_before_any_work(
         assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_is_no_report_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_report_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="is not a report"):
@@ -278,5 +278,5 @@ def test_pictures_name_the_data_sets() -> None:
     pictures = (part for part in parts if isinstance(part, Picture))
     drawn = next(picture for picture in pictures if picture.name == "uncertainty")
     texts = [text for text, _ in drawn_texts(drawn.figure)]
-    assert any(text.startswith("own, right (") for text in texts)
+    assert any(text.startswith("own, correct (") for text in texts)
     assert any(text.startswith("own, wrong (") for text in texts)

@@ -41,7 +41,7 @@ def fitted(*shape: int, most: int = 100) -> other_images.OtherImages:
     )
 
 
-def test_images_of_the_same_shape_stay_as_they_are(found: dict[str, Any]) -> None:
+def test_images_of_the_same_shape_are_unchanged(found: dict[str, Any]) -> None:
     other = fitted(6, 6, 1, most=7)
     np.testing.assert_array_equal(other.images, found["is"].test.images[:7])
     np.testing.assert_array_equal(other.labels, found["is"].test.labels[:7])
@@ -52,36 +52,36 @@ def test_images_of_the_same_shape_stay_as_they_are(found: dict[str, Any]) -> Non
     assert found["image_size"] is None
 
 
-def test_other_sizes_are_resized_as_the_runs_own(found: dict[str, Any]) -> None:
+def test_other_sizes_are_resized_like_the_runs_own(found: dict[str, Any]) -> None:
     other = fitted(9, 9, 1)
     np.testing.assert_array_equal(other.images, resize(found["is"].test.images, 9))
     assert other.changes == "resized from 6x6 to 9x9"
 
 
-def test_colours_become_grey_as_pillow_has_it(found: dict[str, Any]) -> None:
+def test_colors_are_converted_to_gray_as_in_pillow(found: dict[str, Any]) -> None:
     found["is"] = shaped(6, 6, 3)
     other = fitted(6, 6, 1)
     for ours, theirs in zip(other.images, found["is"].test.images, strict=True):
         exact = np.asarray(Image.fromarray(theirs).convert("L"), np.int32)
         assert np.abs(ours[..., 0].astype(np.int32) - exact).max() <= 1
-    assert other.changes == "made grey"
+    assert other.changes == "converted to gray"
 
 
-def test_grey_is_repeated_over_colours(found: dict[str, Any]) -> None:
+def test_gray_is_repeated_over_colors(found: dict[str, Any]) -> None:
     other = fitted(3, 3, 3)
     assert other.images.shape == (20, 3, 3, 3)
     np.testing.assert_array_equal(other.images[..., 0], other.images[..., 2])
-    assert other.changes == "grey repeated over 3 channels, resized from 6x6 to 3x3"
+    assert other.changes == "gray repeated over 3 channels, resized from 6x6 to 3x3"
 
 
 @pytest.mark.parametrize(
     ("given", "wanted", "message"),
     [
-        ((6, 6, 2), (6, 6, 1), "have 2 channels and the run's 1"),
-        ((6, 6, 1), (6, 8, 1), "are 6x6 and the run's 6x8"),
+        ((6, 6, 2), (6, 6, 1), "have 2 channels and the run's have 1"),
+        ((6, 6, 1), (6, 8, 1), "are 6x6 and the run's are 6x8"),
     ],
 )
-def test_shapes_that_cannot_be_had_are_told(
+def test_shapes_that_do_not_fit_are_errors(
     found: dict[str, Any], given: tuple[int, ...], wanted: tuple[int, ...], message: str
 ) -> None:
     found["is"] = shaped(*given)
@@ -99,17 +99,17 @@ def test_names_with_and_without_a_folder() -> None:
     [
         (["=files"], "NAME or NAME=FOLDER"),
         (["mnist="], "NAME or NAME=FOLDER"),
-        (["mnist", "mnist=files"], "names mnist more than once"),
+        (["mnist", "mnist=files"], "has mnist more than once"),
         (["digits"], "the network was trained on"),
     ],
 )
-def test_names_that_cannot_be_meant_are_told(texts: list[str], message: str) -> None:
+def test_invalid_names_are_errors(texts: list[str], message: str) -> None:
     with pytest.raises(RunError, match=message) as error:
         other_images.parse(texts, trained_on="digits")
     assert "\n" not in str(error.value)
 
 
-def test_turning_by_right_angles_is_exact() -> None:
+def test_rotation_by_right_angles_is_exact() -> None:
     image = np.random.default_rng(1).integers(0, 256, (7, 7, 3), np.uint8)
     images = turned(image, np.asarray([0.0, 90.0, 180.0, 270.0, 45.0]))
     for quarter in range(4):

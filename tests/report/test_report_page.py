@@ -1,4 +1,4 @@
-"""The page: one file that needs no other, whatever the names in it are."""
+"""The page is self-contained and escapes every name."""
 
 import base64
 from html.parser import HTMLParser
@@ -80,7 +80,7 @@ def test_table_has_headers_and_all_cells() -> None:
     assert cells == ["a", "b", "first", "1", "2", "second", "3", "4"]
 
 
-def test_page_is_made_to_be_printed() -> None:
+def test_the_page_has_rules_for_printing() -> None:
     html = render("t", [])
     for rule in ("@page", "@media print", "break-inside: avoid"):
         assert rule in html

@@ -1,4 +1,4 @@
-"""The numbers of a report, against scikit-learn and plain counting."""
+"""The scores of a report, compared with scikit-learn and with direct counts."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def scores_of(group: Group) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_detection_is_scikit_learns(classes: int) -> None:
+def test_detection_agrees_with_scikit_learn(classes: int) -> None:
     findings = classifier(classes, others=2)
     numbers = classifier_scores(findings, bins=15)
     assert list(numbers["out_of_distribution"]) == ["other0", "other1"]
@@ -54,7 +54,7 @@ def test_detection_is_scikit_learns(classes: int) -> None:
                 assert found[name][key] == pytest.approx(value, abs=1e-5), (name, key)
 
 
-def test_numbers_say_how_many_samples_they_come_from() -> None:
+def test_scores_have_their_number_of_samples() -> None:
     numbers = classifier_scores(classifier(), bins=15)
     assert numbers["posterior_predictive"]["num_samples"] == 8
     assert numbers["posterior_mean"]["num_samples"] == 1
@@ -64,7 +64,7 @@ def test_numbers_say_how_many_samples_they_come_from() -> None:
     assert samples == {n: 1 if n.startswith(single) else 8 for n in NAMES}
 
 
-def test_quality_is_each_predictors_own() -> None:
+def test_each_predictor_has_its_own_scores() -> None:
     findings = classifier()
     numbers = classifier_scores(findings, bins=15)
     own = findings.held_out
@@ -98,7 +98,7 @@ def test_conformal_sets_hold_the_labels() -> None:
     assert 1.0 < sets["mean_size"] < 4.0
 
 
-def test_weights_are_counted_below_and_above_the_noise() -> None:
+def test_the_shares_of_weights_below_and_above_the_noise() -> None:
     findings = classifier()
     posterior = classifier_scores(findings, bins=15)["posterior"]
     assert posterior["kl"] == 123.0
@@ -113,7 +113,7 @@ def test_weights_are_counted_below_and_above_the_noise() -> None:
         assert layer["std_5_percent"] < layer["std_median"] < layer["std_95_percent"]
 
 
-def test_a_network_without_random_weights_has_numbers_too() -> None:
+def test_a_network_without_random_weights_has_scores() -> None:
     findings = dataclasses.replace(classifier(others=0), weights={}, summary={})
     numbers = classifier_scores(findings, bins=15)
     assert numbers["posterior"] == {"kl": None, "num_random_weights": 0, "layers": {}}
@@ -147,7 +147,7 @@ def test_regression_numbers() -> None:
     assert shares[4] > 0.5
 
 
-def test_numbers_are_plain() -> None:
+def test_scores_are_plain_numbers() -> None:
     for numbers in (
         classifier_scores(classifier(), bins=15),
         regression_scores(regression_findings(400)),

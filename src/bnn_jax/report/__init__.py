@@ -1,4 +1,4 @@
-"""The report of a run: its numbers, its figures, and one page with both.
+"""The report of a run: its scores, its figures, and one page with both.
 
     report.require(folder)  # before any work
     numbers = report.write(folder, experiment.load(folder), ood=["fashion_mnist"])

@@ -1,12 +1,12 @@
-"""What the report of a classifier says: its sections, in the order in which one asks."""
+"""The sections of the report of a classifier."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report import figures
 from bnn_jax.report.classifier_scores import mistakes, uncertainties
@@ -19,10 +19,8 @@ from bnn_jax.toolbox import calibration, selective
 PER_ROW = figures.PER_ROW
 
 
-def classifier_contents(
-    findings: ClassifierFindings, numbers: Mapping[str, Any]
-) -> Iterator[Part | Picture]:
-    """The parts of the page, pictures not yet written."""
+def classifier_contents(findings: ClassifierFindings, numbers: Record) -> Iterator[Part | Picture]:
+    """Yields the parts of the page, with figures that are not yet written."""
     yield _summary(findings, numbers)
     yield Heading("Quality and calibration")
     yield quality_table(numbers)
@@ -32,30 +30,30 @@ def classifier_contents(
     if findings.others:
         yield detection_table(numbers)
     yield _uncertainty(findings)
-    yield Heading("Images the network is sure and unsure of")
+    yield Heading("The most and the least certain images")
     yield _own_images(findings)
     for other in findings.others:
         yield _other_images(findings, other)
     if findings.rotation is not None:
-        yield Heading("An image is turned")
+        yield Heading("A rotated image")
         yield _rotation(findings)
     yield from shared_contents(findings, numbers)
 
 
-def _summary(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Paragraph:
+def _summary(findings: ClassifierFindings, numbers: Record) -> Paragraph:
     predictive = numbers["posterior_predictive"]
     return Paragraph(
         f"Accuracy {100 * predictive['accuracy']:.2f} %, negative log likelihood "
         f"{predictive['nll']:.4f} nats and expected calibration error "
         f"{100 * predictive['ece']:.2f} % on the {numbers['num_held_out']:,} "
-        f"{numbers['evaluated_on']} images of {numbers['data']}, by the mean over "
-        f"{findings.num_samples} weight samples. Everything here that comes from weight samples "
-        "changes a little with their number and their key, and the mutual information of few "
-        "samples is too small; evaluation.num_samples sets the number."
+        f"{numbers['evaluated_on']} images of {numbers['data']}, from the mean over "
+        f"{findings.num_samples} weight samples. All numbers that come from weight samples vary "
+        "slightly with the number of samples and the key. A small number of samples underestimates "
+        "the mutual information; evaluation.num_samples sets the number."
     )
 
 
-def _reliability(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Picture:
+def _reliability(findings: ClassifierFindings, numbers: Record) -> Picture:
     group, bins = findings.held_out, numbers["ece_bins"]
 
     def bins_of(name: str, predicted: Classification, ece: float) -> figures.Calibration:
@@ -80,15 +78,15 @@ def _reliability(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Pi
                 bins_of("posterior mean", group.at_mean, ece["posterior_mean"]),
             ]
         ),
-        "Reliability diagram, and histogram of confidences",
-        "Left: how often predictions of a confidence are right. On the diagonal they are as good "
-        "as they claim, below it the network is too sure of itself. Bars are 95 % intervals; "
-        "hollow points are bins of fewer than 20 predictions. Right: how many predictions claim "
-        "that confidence, on a logarithmic scale.",
+        "Reliability diagram and histogram of confidences",
+        "Left: the accuracy of predictions as a function of their confidence. On the diagonal the "
+        "network is calibrated; below it the network is overconfident. Bars are 95 % intervals; "
+        "hollow points are bins with fewer than 20 predictions. Right: the share of predictions "
+        "with that confidence, on a logarithmic scale.",
     )
 
 
-def _risk_coverage(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> Picture:
+def _risk_coverage(findings: ClassifierFindings, numbers: Record) -> Picture:
     group = findings.held_out
     shown = {
         "predictive_entropy": "predictive entropy",
@@ -97,19 +95,18 @@ def _risk_coverage(findings: ClassifierFindings, numbers: Mapping[str, Any]) -> 
     }
     curves = {}
     for key, name in shown.items():
-        of = "posterior_mean" if key.startswith("posterior_mean") else "posterior_predictive"
+        source = "posterior_mean" if key.startswith("posterior_mean") else "posterior_predictive"
         curve = selective.risk_coverage(mistakes(group, key), uncertainties(group)[key])
-        label = f"{name}: AURC {100 * numbers[of]['aurc'][key]:.3g} %"
+        label = f"{name}: AURC {100 * numbers[source]['aurc'][key]:.3g} %"
         curves[label] = np.asarray(curve.coverage), np.asarray(curve.risk)
     wrong = np.sort(mistakes(group, "predictive_entropy"))
     best = selective.risk_coverage(wrong, np.arange(len(wrong), dtype=np.float32))
     return Picture(
         "risk_coverage",
         figures.risk_coverage(curves, best=(np.asarray(best.coverage), np.asarray(best.risk))),
-        "Error rate over the share of images that is decided",
-        "If the least certain images are left to somebody else, how often is the network wrong on "
-        "the others? The lower the better; AURC is the area under a curve. The axis begins where "
-        "mistakes do.",
+        "Error rate against the share of images that the network classifies",
+        "The error rate when the network abstains on the least certain images. Lower is better; "
+        "AURC is the area under a curve. The horizontal axis starts at the first errors.",
     )
 
 
@@ -120,17 +117,17 @@ def _uncertainty(findings: ClassifierFindings) -> Picture:
     def by_group(score: str) -> dict[str, np.ndarray]:
         own = getattr(group.predictive, score)
         if not findings.others:
-            return {f"{group.name}, right": own[~wrong], f"{group.name}, wrong": own[wrong]}
+            return {f"{group.name}, correct": own[~wrong], f"{group.name}, wrong": own[wrong]}
         return {group.name: own} | {o.name: getattr(o.predictive, score) for o in findings.others}
 
     names = ("predictive_entropy", "mutual_information")
-    compared = "the other data sets are" if findings.others else "wrongly classified images are"
+    compared = "the other data sets are" if findings.others else "misclassified images are"
     return Picture(
         "uncertainty",
         figures.uncertainty({name.replace("_", " "): by_group(name) for name in names}),
         "Histograms of predictive entropy and mutual information",
-        "Share of the images over their uncertainty, on a logarithmic scale; in brackets the "
-        f"number of images. The network tells what it does not know where {compared} to the right. "
+        "The share of the images in each bin of uncertainty, on a logarithmic scale, with the "
+        f"number of images in brackets. The uncertainty is useful if {compared} further right. "
         "Mutual information is the epistemic part of the predictive entropy: the disagreement of "
         f"the {findings.num_samples} weight samples.",
     )
@@ -159,63 +156,63 @@ def _first(values: np.ndarray) -> Int[np.ndarray, " n"]:
     return np.argsort(values, kind="stable")
 
 
-_FRAMES = "Below each image: the predicted class and its probability, and what it is."
+_FRAMES = "Below each image: the predicted class with its probability, and the true class."
 
 
 def _own_images(findings: ClassifierFindings) -> Picture:
     group = findings.held_out
-    said = group.predictive
+    predicted = group.predictive
     rows = {
-        "Most certain: lowest predictive entropy": _first(said.predictive_entropy),
-        "Ambiguous: highest expected entropy (aleatoric)": _first(-said.expected_entropy),
-        "Unfamiliar: highest mutual information (epistemic)": _first(-said.mutual_information),
+        "Most certain: lowest predictive entropy": _first(predicted.predictive_entropy),
+        "Ambiguous: highest expected entropy (aleatoric)": _first(-predicted.expected_entropy),
+        "Unfamiliar: highest mutual information (epistemic)": _first(-predicted.mutual_information),
     }
     return Picture(
         "images",
         figures.gallery([_row(findings, group, *row) for row in rows.items()]),
         f"The most and the least certain images of {group.name}",
-        f"{_FRAMES} Thick frames mark mistakes. Of ambiguous images the weight samples agree that "
-        "they could be several things; of unfamiliar ones they disagree about what it is.",
+        f"{_FRAMES} Thick frames mark errors. For an ambiguous image, each weight sample gives "
+        "several classes a high probability; for an unfamiliar image, the samples disagree.",
     )
 
 
 def _other_images(findings: ClassifierFindings, other: Group) -> Picture:
-    said = other.predictive
+    predicted = other.predictive
     rows: Sequence[tuple[str, np.ndarray]] = [
         (
-            f"{other.name}: taken for known, lowest predictive entropy",
-            _first(said.predictive_entropy),
+            f"{other.name}: most certain, lowest predictive entropy",
+            _first(predicted.predictive_entropy),
         ),
         (
             f"{other.name}: most unfamiliar, highest mutual information",
-            _first(-said.mutual_information),
+            _first(-predicted.mutual_information),
         ),
     ]
     return Picture(
         f"images_{other.name}",
         figures.gallery([_row(findings, other, *row) for row in rows]),
         f"The most and the least certain images of {other.name}",
-        f"{_FRAMES} No answer is right here, so the network should be sure of none.",
+        f"{_FRAMES} No class of the network is correct here, so it should be uncertain.",
     )
 
 
 def _rotation(findings: ClassifierFindings) -> Picture:
-    turned = findings.rotation
-    assert turned is not None
+    rotated = findings.rotation
+    assert rotated is not None
     return Picture(
         "rotation",
         figures.rotation(
-            turned.angles,
-            turned.images,
-            turned.predictive.probabilities,
-            turned.predictive.expected_entropy,
-            turned.predictive.mutual_information,
+            rotated.angles,
+            rotated.images,
+            rotated.predictive.probabilities,
+            rotated.predictive.expected_entropy,
+            rotated.predictive.mutual_information,
             class_names=findings.class_names,
-            title=f"An image of class {turned.label_name}, turned counter-clockwise",
-            num_samples=turned.predictive.num_samples,
+            title=f"An image of class {rotated.label_name}, rotated counterclockwise",
+            num_samples=rotated.predictive.num_samples,
         ),
-        f"Class probabilities and uncertainty of an image of class {turned.label_name} as it turns",
-        "Where the network has never seen such images its weight samples should disagree: the "
-        "hatched part, mutual information, is what it knows that it does not know. The image is "
-        "the first of its class that is recognised upright.",
+        f"Class probabilities and uncertainty of a rotated image of class {rotated.label_name}",
+        "At angles that are not in the training data, the weight samples should disagree, so the "
+        "mutual information (hatched) should grow. The image is the first of its class that is "
+        "classified correctly without rotation.",
     )

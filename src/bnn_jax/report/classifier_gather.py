@@ -1,7 +1,7 @@
-"""From a finished classifier to arrays: all that its report shows, computed once.
+"""Computes the contents of the report of a classifier.
 
-Predictions are those of the posterior predictive, and beside them those of one network with the
-weights at the posterior mean: what a deterministic network would have said.
+Predictions are made by the posterior predictive, by one network with the weights at the posterior
+mean and, if there is one, by the deterministic baseline.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ ROTATED_CLASS = 1
 
 
 def gather_classifier(
-    folder: Path, run: Run, ood: Sequence[other_images.Source] = ()
+    path: Path, run: Run, ood: Sequence[other_images.Source] = ()
 ) -> ClassifierFindings:
-    """Predict for the held-out examples, the other data sets and a turned image.
+    """Returns predictions for the held-out examples, the other data sets and a rotated image.
 
     Args:
-        folder: the run folder, for the metrics of its training.
-        run: the run that `experiment.load` made of it.
-        ood: data sets to look at beside its own. All are loaded before anything is predicted.
+        path: the run folder, for the metrics of its training.
+        run: the run that `experiment.load` read from it.
+        ood: other data sets. All are loaded before anything is predicted.
 
     Raises:
-        DataError, RunError: a data set cannot be had, or not in the shape of the run's images.
+        DataError, RunError: a data set cannot be loaded, or not in the shape of the run's images.
     """
     config = run.config
     images, labels = (np.asarray(a) for a in run.images.held_out)
@@ -55,8 +55,8 @@ def gather_classifier(
     posterior = evaluated(run.state)
     predictive = run.held_out_predictive
     assert isinstance(predictive, Classification)
-    run_folder = RunFolder(folder)
-    baseline = run_folder.restore_baseline(gaussian.mean(posterior))
+    folder = RunFolder(path)
+    baseline = folder.restore_baseline(gaussian.mean(posterior))
     temperature = config.evaluation.ood_temperature if sets else 1.0
     group = partial(_group, run, posterior, baseline, temperature)
     held_out = group(
@@ -78,7 +78,7 @@ def gather_classifier(
         for found in sets
     ]
     return ClassifierFindings(
-        run=run_folder.path.name,
+        run=folder.path.name,
         data=config.data.name,
         settings=config.model_dump(mode="json"),
         evaluated_on=run.images.held_out_name,
@@ -89,8 +89,8 @@ def gather_classifier(
         rotation=_rotation(run, posterior, held_out),
         ood_temperature=temperature,
         weights=weights_of(posterior),
-        epochs=epochs_of(run_folder),
-        summary=run_folder.read_summary(),
+        epochs=epochs_of(folder),
+        summary=folder.read_summary(),
     )
 
 
@@ -131,7 +131,7 @@ def _group(
     predictive: Classification,
     changes: str = "",
 ) -> Group:
-    """The predictions of the network, its mean and its baseline, plain and tempered."""
+    """Returns the predictions of the network, its mean and its baseline, plain and tempered."""
 
     def tempered(weights: PyTree | None, num_samples: int | None) -> Classification | None:
         if weights is None or temperature == 1.0:
@@ -154,7 +154,7 @@ def _group(
 
 
 def _rotation(run: Run, posterior: PyTree, held_out: Group) -> Rotation | None:
-    """The first image of the rotated class that is recognised upright."""
+    """Returns rotations of the first image of the class that is classified correctly."""
     assert held_out.labels is not None
     predicted = held_out.predictive.probabilities.argmax(axis=-1)
     chosen = np.flatnonzero((held_out.labels == ROTATED_CLASS) & (predicted == ROTATED_CLASS))

@@ -1,15 +1,14 @@
-"""The numbers of a classifier's report, as they are written to metrics.json.
+"""The scores in a classifier's report, as written to metrics.json.
 
-What comes from weight samples stands beside the number of samples it comes from; what belongs to
-the posterior mean is one network's, and stands beside a 1.
+The scores of each predictor come with its number of weight samples, which is 1 for the posterior
+mean and for the baseline.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report.findings import ClassifierFindings, Group
 from bnn_jax.report.posterior_scores import posterior_scores
@@ -32,7 +31,7 @@ NAMES = {
 
 
 def uncertainties(group: Group) -> dict[str, Scores]:
-    """Scores of each image, higher where the network is less sure; `NAMES` has their words."""
+    """Returns scores of each image, higher for less certain predictions; `NAMES` describes them."""
     scores = {
         "predictive_entropy": group.predictive.predictive_entropy,
         "mutual_information": group.predictive.mutual_information,
@@ -46,11 +45,11 @@ def uncertainties(group: Group) -> dict[str, Scores]:
 
 
 def detection_scores(group: Group) -> dict[str, tuple[int, Scores]]:
-    """Scores of being out of distribution, and the weight samples that each comes from.
+    """Returns the out-of-distribution scores, each with its number of weight samples.
 
-    They are `uncertainties`, and those of tempered logits (ODIN: Liang, Li, Srikant 2018,
-    arXiv:1706.02690, section 3): where a network is so sure that its probabilities are zeros and
-    ones, samples that differ in their logits seem to agree.
+    They are the `uncertainties`, and the same scores from tempered logits (ODIN: Liang, Li, Srikant
+    2018, arXiv:1706.02690, section 3). If the probabilities of a network saturate at 0 and 1,
+    weight samples seem to agree although their logits differ.
     """
     scores = {
         name: (predictor(group, name).num_samples, values)
@@ -66,7 +65,7 @@ def detection_scores(group: Group) -> dict[str, tuple[int, Scores]]:
 
 
 def predictor(group: Group, uncertainty: str) -> Classification:
-    """What an uncertainty is of: the predictive, the posterior mean, or the baseline."""
+    """Returns the predictions that an uncertainty belongs to."""
     if uncertainty.startswith("posterior_mean"):
         return group.at_mean
     if uncertainty.startswith("baseline"):
@@ -76,17 +75,17 @@ def predictor(group: Group, uncertainty: str) -> Classification:
 
 
 def mistakes(group: Group, uncertainty: str) -> Bool[np.ndarray, " examples"]:
-    """Which images the predictor that an uncertainty belongs to takes for another class."""
+    """Returns which images are misclassified by the predictor that an uncertainty belongs to."""
     assert group.labels is not None
     return predictor(group, uncertainty).probabilities.argmax(axis=-1) != group.labels
 
 
-def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, Any]:
-    """All numbers of a report.
+def classifier_scores(findings: ClassifierFindings, *, bins: int) -> Record:
+    """Returns all scores of a report.
 
     Args:
         findings: of a classifier.
-        bins: of the calibration errors.
+        bins: number of bins of the calibration errors.
     """
     held_out, summary = findings.held_out, findings.summary
     return {
@@ -112,7 +111,7 @@ def classifier_scores(findings: ClassifierFindings, *, bins: int) -> dict[str, A
     }
 
 
-def _quality(group: Group, predicted: Classification, bins: int) -> dict[str, Any]:
+def _quality(group: Group, predicted: Classification, bins: int) -> Record:
     p, labels = jnp.asarray(predicted.probabilities), jnp.asarray(group.labels)
     return {
         "num_samples": predicted.num_samples,
@@ -129,7 +128,7 @@ def _quality(group: Group, predicted: Classification, bins: int) -> dict[str, An
 def _conformal_sets(
     p: Float[Array, "examples classes"], labels: Int[Array, " examples"]
 ) -> dict[str, float]:
-    """Coverage and size of the smallest sets; each half has its threshold from the other."""
+    """Returns coverage and size of the smallest sets; each half sets the threshold of the other."""
     scores = conformal.lac_scores(p)
     own = conformal.of_labels(scores, labels)
     coverage, size = [], []
@@ -141,21 +140,21 @@ def _conformal_sets(
     return {"coverage": float(np.mean(coverage)), "mean_size": float(np.mean(size))}
 
 
-def _baseline(group: Group, bins: int) -> dict[str, Any] | None:
+def _baseline(group: Group, bins: int) -> Record | None:
     if group.baseline is None:
         return None
     return _quality(group, group.baseline, bins) | {"aurc": _aurc(group, group.baseline)}
 
 
-def _aurc(group: Group, of: Classification) -> dict[str, float]:
+def _aurc(group: Group, predicted: Classification) -> dict[str, float]:
     return {
         name: float(selective.aurc(mistakes(group, name), values))
         for name, values in uncertainties(group).items()
-        if predictor(group, name) is of
+        if predictor(group, name) is predicted
     }
 
 
-def _detection(own: Group, other: Group) -> dict[str, Any]:
+def _detection(own: Group, other: Group) -> Record:
     is_out = np.concatenate([np.zeros(len(own), bool), np.ones(len(other), bool)])
     detected = {}
     theirs = detection_scores(other)

@@ -1,12 +1,12 @@
-"""What a report shows, as arrays: of every network, of a classifier, of a regression."""
+"""The contents of a report as arrays: for any network, a classifier, a regression."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Classification, Regression
 
 
@@ -20,15 +20,15 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What there is to tell of every run.
+    """The contents of the report of any run.
 
     Attributes:
         run: name of the run folder.
         data: name of the data set.
-        evaluated_on: "test" or "validation": what the held-out examples are.
-        num_samples: weight samples behind the predictive.
+        evaluated_on: the kind of the held-out examples, "test" or "validation".
+        num_samples: number of weight samples of the predictive.
         settings: the resolved config, as plain values.
-        weights: each random weight array under its path.
+        weights: {path: random weight array}.
         epochs: the lines of metrics.jsonl.
         summary: summary.json.
     """
@@ -37,27 +37,27 @@ class Findings:
     data: str
     evaluated_on: str
     num_samples: int
-    settings: Mapping[str, Any]
+    settings: Record
     weights: Mapping[str, Weights]
-    epochs: Sequence[Mapping[str, Any]]
-    summary: Mapping[str, Any]
+    epochs: Sequence[Record]
+    summary: Record
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Images, and what the network says of them.
+    """Images, and the predictions of the network for them.
 
     Attributes:
-        name: what the report calls them.
+        name: their name in the report.
         images: uint8, before padding.
-        labels: class numbers; None where the images belong to no class of the network.
-        label_names: what they show, one for each image.
-        predictive: of the posterior predictive.
-        at_mean: of the weights at the posterior mean.
-        baseline: of the deterministic baseline, if there is one.
-        tempered, baseline_tempered: of logits divided by evaluation.ood_temperature, where it is
-            not 1 and there are images of other data sets.
-        changes: what was done to the images to fit the network, in words.
+        labels: class numbers; None if the images belong to no class of the network.
+        label_names: the name of the true class of each image.
+        predictive: the posterior predictive.
+        at_mean: the prediction by the weights at the posterior mean.
+        baseline: the prediction by the deterministic baseline, if there is one.
+        tempered, baseline_tempered: the predictions from logits divided by
+            evaluation.ood_temperature, if it is not 1 and there are images of other data sets.
+        changes: how the images were changed to fit the network, in words.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Rotation:
-    """One image at each angle (degrees, counter-clockwise), and the predictive there."""
+    """One image at each angle (degrees, counterclockwise), and the predictive for it."""
 
     angles: Float[np.ndarray, " angles"]
     images: UInt8[np.ndarray, "angles h w c"]
@@ -87,14 +87,14 @@ class Rotation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierFindings(Findings):
-    """What there is to tell of a classifier of images.
+    """The contents of the report of an image classifier.
 
     Attributes:
         held_out: examples that it was not trained on.
         others: images of other data sets.
         class_names: one per class.
-        rotation: None where no image of the rotated class is recognised.
-        ood_temperature: of the tempered scores; 1 where there are none.
+        rotation: None if no image of the rotated class is classified correctly.
+        ood_temperature: the temperature of the tempered scores; 1 if there are none.
     """
 
     held_out: Group
@@ -106,16 +106,16 @@ class ClassifierFindings(Findings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegressionFindings(Findings):
-    """What there is to tell of a regression of one number.
+    """The contents of the report of a regression of one number.
 
     Attributes:
         targets: of the held-out examples.
-        predictive: of these examples, with the quantiles of `intervals.LEVELS`.
-        at_mean: of the weights at the posterior mean.
+        predictive: for these examples, with the quantiles at `intervals.LEVELS`.
+        at_mean: the prediction by the weights at the posterior mean.
         train_targets: of the training examples.
         train_inputs: of the training examples, if there is one input.
-        line: places to draw the function at, and the predictive there, if there is one input.
-        true_mean: of the targets at these places, where it is known.
+        line: inputs to draw the function at, and the predictive there, if there is one input.
+        true_mean: the mean of the targets at these inputs, if it is known.
         input_name, target_name: name and unit.
     """
 

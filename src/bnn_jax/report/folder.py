@@ -4,8 +4,8 @@
     metrics.json    all its numbers
     NAME.png, .svg  each figure
 
-It is written beside the old one and takes its place when complete, so that a report that is there
-is whole, and holds nothing of an earlier one.
+It is written to a temporary folder and replaces an earlier report when it is complete, so a report
+is never incomplete and holds no files of an earlier one.
 """
 
 import importlib.util
@@ -13,66 +13,74 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bnn_jax.experiment.commands import Run
-from bnn_jax.experiment.folder import RunError
+from bnn_jax.experiment.folder import Record, RunError
 from bnn_jax.report import other_images, page
 from bnn_jax.report.classifier_gather import gather_classifier
 from bnn_jax.report.classifier_scores import classifier_scores
 from bnn_jax.report.findings import ClassifierFindings, RegressionFindings
 from bnn_jax.report.regression_scores import regression_scores
 
+if TYPE_CHECKING:
+    from bnn_jax.report.shared_contents import Picture
 
-def require(run_folder: Path) -> None:
-    """Refuse at once what would fail at the end.
+
+def require(path: Path) -> None:
+    """Checks that a report can be written to a run folder.
 
     Raises:
-        RunError: matplotlib is missing, or there is a folder `report` that is not a report.
+        RunError: matplotlib is missing, or the folder `report` is not a report.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise RunError(
             "A report needs matplotlib, which is not installed: pip install 'bnn-jax[plot]'."
         )
-    target = run_folder / "report"
+    target = path / "report"
     if target.exists() and not (target / "index.html").is_file():
         raise RunError(
-            f"{target} is there and is not a report (it has no index.html): move it away, the "
-            "report takes its place."
+            f"{target} is not a report (it has no index.html): move it, because the report is "
+            "written there."
         )
 
 
-def write(run_folder: Path, run: Run, *, ood: Sequence[str] = ()) -> dict[str, Any]:
-    """Write the report of a finished run into its folder, in place of an earlier report.
+def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
+    """Writes the report of a finished run into its folder, and replaces an earlier report.
 
     Args:
-        run_folder: the run folder.
-        run: what `experiment.load` made of it.
-        ood: data sets out of distribution, each NAME or NAME=FOLDER with the original files.
+        path: the run folder.
+        run: the run that `experiment.load` read from it.
+        ood: out-of-distribution data sets, each NAME or NAME=FOLDER with the original files.
 
     Returns:
-        The numbers, as in metrics.json.
+        The scores, as in metrics.json.
 
     Raises:
-        RunError, DataError: told in one line, before anything is computed or written.
+        RunError, DataError: an invalid argument, before anything is computed or written.
     """
-    require(run_folder)
+    require(path)
     sources = other_images.parse(ood, trained_on=run.config.data.name)
-    findings = gather_classifier(run_folder, run, sources)
-    return write_findings(run_folder, findings, ece_bins=run.config.evaluation.ece_bins)
+    findings = gather_classifier(path, run, sources)
+    return write_findings(path, findings, ece_bins=run.config.evaluation.ece_bins)
 
 
 def write_findings(
-    run_folder: Path, findings: ClassifierFindings | RegressionFindings, *, ece_bins: int = 15
-) -> dict[str, Any]:
-    """Write the report of what `gather_classifier` or `gather_regression` has found.
+    path: Path, findings: ClassifierFindings | RegressionFindings, *, ece_bins: int = 15
+) -> Record:
+    """Writes the report of the findings of `gather_classifier` or `gather_regression`.
+
+    Args:
+        path: the run folder.
+        findings: the contents of the report.
+        ece_bins: number of bins of the calibration errors of a classifier.
 
     Returns:
-        The numbers, as in metrics.json.
+        The scores, as in metrics.json.
     """
-    # These draw, and so need matplotlib.
+    # Imported here because they need matplotlib.
     from bnn_jax.report.classifier_contents import classifier_contents
     from bnn_jax.report.regression_contents import regression_contents
 
@@ -82,18 +90,18 @@ def write_findings(
     else:
         numbers = regression_scores(findings)
         contents = regression_contents(findings, numbers)
-    partial = Path(tempfile.mkdtemp(prefix=".report-", dir=run_folder))
+    partial = Path(tempfile.mkdtemp(prefix=".report-", dir=path))
     try:
         _write_files(partial, f"{findings.run}: {findings.data}", contents, numbers)
-        partial.chmod(run_folder.stat().st_mode)
-        _replace(run_folder / "report", partial)
+        partial.chmod(path.stat().st_mode)
+        _replace(path / "report", partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return numbers
 
 
 def _write_files(
-    folder: Path, title: str, contents: Iterable[Any], numbers: Mapping[str, Any]
+    folder: Path, title: str, contents: "Iterable[page.Part | Picture]", numbers: Record
 ) -> None:
     from bnn_jax.report import style
     from bnn_jax.report.shared_contents import Picture
@@ -111,7 +119,7 @@ def _write_files(
 
 
 def file_name(name: str) -> str:
-    """A name as part of a file name on any system."""
+    """Returns a name as part of a file name that is valid on any system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 

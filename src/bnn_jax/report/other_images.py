@@ -1,8 +1,8 @@
-"""Images of another data set, made ready for a run's network: the ones it should not be sure of.
+"""Images of another data set, converted to the shape of a run's images.
 
-They go through the same padding, mean and standard deviation as the run's own. Where their size or
-channels differ they are resized (bilinear), made grey or repeated over the channels; the report
-tells what was done, for a network may well notice it.
+They get the same padding and normalization as the run's own. If their size or channels differ, they
+are resized (bilinear), converted to gray or repeated over the channels. The report says so, because
+the conversion can affect the scores.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from bnn_jax.experiment.folder import RunError
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set by name, and the folder with its original files if they are on this machine."""
+    """The name of a data set, and the folder with its original files if there is one."""
 
     name: str
     folder: Path | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """NAME or NAME=FOLDER."""
+        """Parses NAME or NAME=FOLDER."""
         name, equals, folder = text.partition("=")
         if not name or (equals and not folder):
             raise RunError(
-                f"--ood {text!r} must read NAME or NAME=FOLDER, such as kmnist=files/kmnist."
+                f"--ood {text!r} must have the form NAME or NAME=FOLDER, for example mnist=files."
             )
         return cls(name, Path(folder).expanduser() if folder else None)
 
@@ -44,7 +44,7 @@ class OtherImages:
         images: uint8.
         labels: classes of their own data set.
         label_names: of these classes.
-        changes: what was done to fit them, in words; empty if nothing.
+        changes: how the images were converted, in words; empty if they were not.
     """
 
     name: str
@@ -55,19 +55,19 @@ class OtherImages:
 
 
 def parse(texts: Sequence[str], *, trained_on: str) -> list[Source]:
-    """The data sets that a caller names, each once and none of them the run's own.
+    """Returns the data sets of --ood, each one once and none of them the run's own.
 
     Raises:
-        RunError: a text that cannot be meant.
+        RunError: a text is invalid, a data set is repeated, or it is the run's own.
     """
     sources = [Source.parse(text) for text in texts]
     names = [source.name for source in sources]
     for name in names:
         if names.count(name) > 1:
-            raise RunError(f"--ood names {name} more than once: give each data set once.")
+            raise RunError(f"--ood has {name} more than once: give each data set once.")
         if name == trained_on:
             raise RunError(
-                f"--ood {name} is the data set that the network was trained on: name another."
+                f"--ood {name} is the data set that the network was trained on: choose another one."
             )
     return sources
 
@@ -75,18 +75,19 @@ def parse(texts: Sequence[str], *, trained_on: str) -> list[Source]:
 def load(
     source: Source, data_dir: Path | None, *, shape: tuple[int, int, int], most: int
 ) -> OtherImages:
-    """At most `most` test images of a data set, in the run's shape (height, width, channels).
+    """Returns test images of a data set in the run's shape.
 
     Args:
         source: the data set.
         data_dir: where prepared data sets are; None for the default.
-        shape, most: of the images that are wanted.
+        shape: (height, width, channels) of the run's images.
+        most: the maximum number of images.
 
     Raises:
-        DataError, RunError: they cannot be had, or cannot be given that shape.
+        DataError, RunError: they cannot be loaded, or not converted to that shape.
     """
-    # The known sets have images of one size: better to resize a few here than to keep all of them
-    # on disk once more. Others may need to be resized to become arrays at all.
+    # Known sets have images of one size: resizing a few of them here needs no second copy of the
+    # set on disk. Other sets can have images of several sizes, so they are resized on loading.
     known = source.name in data.KNOWN or shape[0] != shape[1]
     found = data.load(
         source.name,
@@ -107,23 +108,24 @@ def _fit(
     if given != channels:
         if {given, channels} != {1, 3}:
             raise RunError(
-                f"The images of {name} have {given} channels and the run's {channels}: only 1 and "
-                "3 can be turned into each other, name another data set."
+                f"The images of {name} have {given} channels and the run's have {channels}: only "
+                "1 and 3 can be converted to each other, so choose another data set."
             )
-        images = np.repeat(images, 3, axis=-1) if given == 1 else _grey(images)
-        changes.append("made grey" if given == 3 else "grey repeated over 3 channels")
+        images = np.repeat(images, 3, axis=-1) if given == 1 else _gray(images)
+        changes.append("converted to gray" if given == 3 else "gray repeated over 3 channels")
     if images.shape[1:3] != (height, width):
         if height != width:
             raise RunError(
                 f"The images of {name} are {images.shape[1]}x{images.shape[2]} and the run's "
-                f"{height}x{width}: only square ones can be resized to, name another data set."
+                f"are {height}x{width}: images can be resized to squares only, so choose another "
+                "data set."
             )
         changes.append(f"resized from {images.shape[1]}x{images.shape[2]} to {height}x{width}")
         images = resize(images, height)
     return images, ", ".join(changes)
 
 
-def _grey(images: np.ndarray) -> np.ndarray:
-    """Luma by ITU-R BT.601, as Pillow's mode L."""
+def _gray(images: np.ndarray) -> np.ndarray:
+    """Returns the luma by ITU-R BT.601, as in Pillow's mode L."""
     luma = images.astype(np.float32) @ np.asarray([0.299, 0.587, 0.114], np.float32)
     return np.rint(luma).astype(np.uint8)[..., None]

@@ -1,6 +1,6 @@
-"""One HTML file that needs nothing else: pictures inside, no script, no link to load, printable.
+"""A self-contained, printable HTML page: images inline, no scripts, no external resources.
 
-A page is a sequence of parts. Every text goes through `html.escape`, whoever wrote it.
+A page is a sequence of parts. All text is escaped by `html.escape`.
 """
 
 import base64
@@ -11,7 +11,7 @@ from html import escape
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """Begins a section."""
+    """The heading of a section."""
 
     text: str
 
@@ -25,7 +25,7 @@ class Paragraph:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A caption, the names of the columns, and rows of cells; the first of a row is its name."""
+    """A caption, the column names, and rows of cells; the first cell of a row is its name."""
 
     caption: str
     columns: Sequence[str]
@@ -34,7 +34,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An SVG picture, what it shows for those who cannot see it, and how to read it."""
+    """An SVG image, its alternative text (`shows`), and its caption."""
 
     svg: bytes
     shows: str
@@ -43,7 +43,7 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Text as it is, in a fixed-width font, under a title that folds it."""
+    """Preformatted text in a fixed-width font, with a title that folds it."""
 
     title: str
     text: str
@@ -80,9 +80,9 @@ pre { font: .75rem/1.4 "DejaVu Sans Mono", monospace; white-space: pre-wrap;
 
 
 def render(title: str, parts: Iterable[Part]) -> str:
-    """The HTML document."""
+    """Returns the HTML document."""
     body = "\n".join(_part(part) for part in parts)
-    # The policy forbids the page to load anything, should a part ever try.
+    # The policy prevents the page from loading anything, even if a part refers to it.
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -1,14 +1,13 @@
-"""Numbers of the weights themselves: how wide the posterior is, how far from zero."""
-
-from typing import Any
+"""Statistics of the posterior: the standard deviations and signal-to-noise ratios of weights."""
 
 import numpy as np
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.report.findings import Findings, Weights
 
 
-def posterior_scores(findings: Findings) -> dict[str, Any]:
-    """KL, and statistics of widths and signal-to-noise ratios, in all and for each array."""
+def posterior_scores(findings: Findings) -> Record:
+    """Returns the KL and the statistics of the weights, over all and for each array."""
     weights, kl = findings.weights, findings.summary.get("kl")
     if not weights:
         return {"kl": kl, "num_random_weights": 0, "layers": {}}
@@ -22,7 +21,7 @@ def posterior_scores(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _layer(weights: Weights) -> dict[str, Any]:
+def _layer(weights: Weights) -> Record:
     p5, p50, p95 = (float(v) for v in np.percentile(weights.std, (5, 50, 95)))
     ratio = np.abs(weights.mean) / weights.std
     return {

@@ -1,10 +1,10 @@
-"""What the report of a regression says: its sections, in the order in which one asks."""
+"""The sections of the report of a regression."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.report import figures
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.page import Heading, Paragraph, Part
@@ -13,18 +13,16 @@ from bnn_jax.report.shared_contents import Picture, shared_contents
 from bnn_jax.report.tables import regression_table
 
 
-def regression_contents(
-    findings: RegressionFindings, numbers: Mapping[str, Any]
-) -> Iterator[Part | Picture]:
-    """The parts of the page, pictures not yet written."""
+def regression_contents(findings: RegressionFindings, numbers: Record) -> Iterator[Part | Picture]:
+    """Yields the parts of the page, with figures that are not yet written."""
     predictive = numbers["posterior_predictive"]
     yield Paragraph(
         f"Root mean squared error {predictive['rmse']:.4g} and negative log likelihood "
         f"{predictive['nll']:.4f} nats on the {numbers['num_held_out']:,} {findings.evaluated_on} "
-        f"examples of {findings.data}, by the mean over {findings.num_samples} weight samples; "
+        f"examples of {findings.data}, from the mean over {findings.num_samples} weight samples; "
         f"{100 * predictive['coverage_of_90_percent']:.1f} % of the targets lie in their 90 % "
-        "interval. Everything here that comes from weight samples changes a little with their "
-        "number and their key; evaluation.num_samples sets the number."
+        "interval. All numbers that come from weight samples vary slightly with the number of "
+        "samples and the key; evaluation.num_samples sets the number."
     )
     yield Heading("Quality and calibration")
     yield regression_table(numbers)
@@ -51,10 +49,10 @@ def _function(findings: RegressionFindings) -> Picture:
             true_mean=findings.true_mean,
             y_label=findings.target_name,
         ),
-        "The predicted function with its two bands",
-        "The grey band is where targets are expected: two standard deviations of the whole "
-        "predictive. The hatched band within is the epistemic part, the network's own doubt, which "
-        "should widen where there is no data; the rest is the noise that it finds in the data.",
+        "The predicted function with its two uncertainty bands",
+        "The gray band is two standard deviations of the predictive, where targets are expected. "
+        "The hatched band inside it is two standard deviations of the epistemic part, which should "
+        "be wider where there is no data; the rest is the predicted noise of the data.",
     )
 
 
@@ -71,8 +69,8 @@ def _observed(findings: RegressionFindings) -> Picture:
             covered=covered(predicted, findings.targets),
             y_label=findings.target_name,
         ),
-        "Observed against predicted values, and coverage of the predictive's intervals",
-        "Left: about 95 of 100 grey bars should reach the dashed line. Right: how many targets lie "
-        "in intervals that promise to hold so many; below the diagonal the network is too sure of "
-        "itself.",
+        "Observed against predicted values, and coverage of the predictive intervals",
+        "Left: about 95 % of the gray bars should reach the dashed line. Right: the share of "
+        "targets inside the central interval of each probability; below the diagonal the network "
+        "is overconfident.",
     )

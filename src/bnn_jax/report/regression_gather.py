@@ -1,30 +1,29 @@
-"""From a finished regression run to arrays: all that its report shows."""
+"""Computes the contents of the report of a regression."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.experiment.folder import RunFolder
+from bnn_jax.experiment.folder import Record, RunFolder
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.saved import epochs_of, weights_of
 from bnn_jax.toolbox.intervals import LEVELS
 
 LINE_POINTS = 400
-MARGIN = 0.3  # of the inputs' range, to either side: what the network says where it has no data
+MARGIN = 0.3  # of the range of the inputs, added on each side to show the extrapolation
 
 Inputs = Float[np.ndarray, "examples inputs"]
 Targets = Float[np.ndarray, " examples"]
-# (posterior, inputs, targets or None, levels) -> the predictive in the targets' own unit
+# (posterior, inputs, targets or None, levels) -> the predictive in the unit of the targets
 Predictor = Callable[[PyTree, Inputs, Targets | None, tuple[float, ...]], Regression]
 
 
 def gather_regression(
-    folder: Path,
+    path: Path,
     predictor: Predictor,
     posterior: PyTree,
     *,
@@ -32,29 +31,29 @@ def gather_regression(
     held_out: tuple[Inputs, Targets],
     data: str,
     evaluated_on: str,
-    settings: Mapping[str, Any],
+    settings: Record,
     places: Float[np.ndarray, " points"] | None = None,
     true_mean: Callable[[np.ndarray], np.ndarray] | None = None,
     input_name: str = "input",
     target_name: str = "target",
 ) -> RegressionFindings:
-    """Predict for the held-out examples, and along a line if there is one input.
+    """Returns predictions for the held-out examples, and along a line if there is one input.
 
     Args:
-        folder: the run folder, for the metrics of its training.
+        path: the run folder, for the metrics of its training.
         predictor: predicts with a posterior, or with the weights at their mean.
         posterior: of the run.
-        train, held_out: inputs and targets in their own units.
+        train, held_out: inputs and targets in their original units.
         data: name of the data set.
         evaluated_on: "test" or "validation".
         settings: the resolved config, as plain values.
-        places: where to draw the function of one input; None for the range of the data and some
-            more to either side.
-        true_mean: inputs (points,) -> mean of the targets there, where it is known.
+        places: inputs to draw the function of one input at; None for the range of the data with a
+            margin on each side.
+        true_mean: inputs (points,) -> mean of the targets there, if it is known.
         input_name, target_name: name and unit.
     """
     inputs, targets = held_out
-    run_folder = RunFolder(folder)
+    folder = RunFolder(path)
     predictive = _one_number(predictor(posterior, inputs, targets, LEVELS))
     line = None
     if inputs.shape[1] == 1:
@@ -62,14 +61,14 @@ def gather_regression(
             places = _line(np.concatenate([train[0], inputs])[:, 0])
         line = places, _one_number(predictor(posterior, places[:, None], None, ()))
     return RegressionFindings(
-        run=run_folder.path.name,
+        run=folder.path.name,
         data=data,
         evaluated_on=evaluated_on,
         num_samples=predictive.num_samples,
         settings=settings,
         weights=weights_of(posterior),
-        epochs=epochs_of(run_folder),
-        summary=run_folder.read_summary(),
+        epochs=epochs_of(folder),
+        summary=folder.read_summary(),
         targets=targets,
         predictive=predictive,
         at_mean=_one_number(predictor(gaussian.mean(posterior), inputs, targets, LEVELS)),
@@ -89,7 +88,7 @@ def _line(seen: np.ndarray) -> np.ndarray:
 
 
 def _one_number(predicted: Regression) -> Regression:
-    """With arrays of shape (examples,), where outputs of size 1 may follow.
+    """Returns the prediction with arrays of shape (examples,), without axes of size 1.
 
     Raises:
         ValueError: the network predicts several numbers.
@@ -97,8 +96,8 @@ def _one_number(predicted: Regression) -> Regression:
     count = len(predicted.mean)
     if predicted.mean.size != count:
         raise ValueError(
-            f"A regression report shows one number per example, and the network predicts "
-            f"{predicted.mean.size // count}: report them one by one."
+            f"A regression report needs one number per example, but the network predicts "
+            f"{predicted.mean.size // count}: report each of them separately."
         )
     return Regression(
         mean=predicted.mean.reshape(count),

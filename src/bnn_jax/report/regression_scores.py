@@ -1,14 +1,13 @@
-"""The numbers of a regression's report, as they are written to metrics.json.
+"""The scores in a regression's report, as written to metrics.json.
 
-What comes from weight samples stands beside the number of samples it comes from; what belongs to
-the posterior mean is one network's, and stands beside a 1.
+The scores of each predictor come with its number of weight samples, which is 1 for the posterior
+mean.
 """
-
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.posterior_scores import posterior_scores
@@ -17,8 +16,8 @@ from bnn_jax.toolbox import intervals, regression
 INTERVALS = tuple(i / 10 for i in range(1, 10))
 
 
-def regression_scores(findings: RegressionFindings) -> dict[str, Any]:
-    """All numbers of a report, in the unit of the target where they have one."""
+def regression_scores(findings: RegressionFindings) -> Record:
+    """Returns all scores of a report, in the unit of the target where they have one."""
     return {
         "run": findings.run,
         "data": findings.data,
@@ -34,13 +33,13 @@ def regression_scores(findings: RegressionFindings) -> dict[str, Any]:
 def covered(
     predicted: Regression, targets: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " levels"]:
-    """Share of the targets in the central interval of each probability of `INTERVALS`."""
+    """Returns the share of the targets in the central interval of each of `INTERVALS`."""
     return np.asarray(
         [float(intervals.coverage(*predicted.interval(level), targets)) for level in INTERVALS]
     )
 
 
-def _quality(predicted: Regression, targets: Float[np.ndarray, " n"]) -> dict[str, Any]:
+def _quality(predicted: Regression, targets: Float[np.ndarray, " n"]) -> Record:
     low, high = predicted.interval(0.9)
     frequencies = np.asarray([np.mean(targets <= q) for q in predicted.quantiles.values()])
     assert predicted.log_prob is not None

@@ -1,11 +1,11 @@
-"""How the figures look: one palette, one size of type, one width that fits a printed page.
+"""The style of the figures: one palette, one font size, one width that fits a printed page.
 
-No figure tells by colour alone: every series has its own dashes and marker, every area its own
-hatching, so that they hold in print without colour. Figures are `matplotlib.figure.Figure` objects;
-nothing here touches pyplot or leaves a global setting changed.
+No figure depends on color alone: every series has its own dashes and marker, and every area its own
+hatching, so they can be printed without color. Figures are `matplotlib.figure.Figure` objects;
+nothing here uses pyplot or changes a global setting.
 
-Palette: M. Okabe, K. Ito 2008, "Color Universal Design", whose colours all kinds of colour vision
-tell apart; its yellow is left out, being too pale on white.
+Palette: M. Okabe, K. Ito 2008, "Color Universal Design", which readers with any color vision can
+distinguish. Its yellow is left out because it is too pale on white.
 """
 
 import functools
@@ -22,11 +22,11 @@ from matplotlib.textpath import text_to_path
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"
 
-PAGE_WIDTH = 7.0  # inches: what A4 and letter leave between usual margins
+PAGE_WIDTH = 7.0  # inches: the text width of A4 and letter paper
 SMALL = 7.0  # points: captions of small images
 PNG_DPI = 200
 
-FONT = "DejaVu Sans"  # comes with matplotlib, so that figures are the same on every machine
+FONT = "DejaVu Sans"  # ships with matplotlib, so figures are the same on every machine
 RC: Any = {
     "font.family": FONT,
     "font.size": 8.5,
@@ -50,7 +50,7 @@ RC: Any = {
     "hatch.linewidth": 0.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "svg.fonttype": "path",  # the page needs no font of the reader's
+    "svg.fonttype": "path",  # the page needs no font
     "svg.hashsalt": "bnn_jax",  # the same figure gives the same file
 }
 
@@ -58,20 +58,20 @@ P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that draws a figure, in this style whatever the caller's settings."""
+    """Returns a function that draws a figure in this style, independent of global settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(RC):
             figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # makes the ticks, and settles the layout
+            figure.draw_without_rendering()  # creates the ticks and computes the layout
         return figure
 
     return wrapper
 
 
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write stem.png and stem.svg; the same figure gives the same bytes."""
+    """Writes stem.png and stem.svg; the same figure gives the same bytes."""
     png, svg = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
     with matplotlib.rc_context(RC):
         figure.savefig(png, dpi=PNG_DPI)
@@ -79,24 +79,27 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     return png, svg
 
 
+LineStyle = str | tuple[int, tuple[int, ...]]
+
+
 class Line(NamedTuple):
-    """What tells one series from another: three times over."""
+    """The style of a series; any one of its three values identifies the series."""
 
     color: str
-    linestyle: Any
+    linestyle: LineStyle
     marker: str
 
 
-_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+_DASHES: tuple[LineStyle, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("///", "\\\\\\", "...", "xxx", "+++")
 
 
 def line(index: int) -> Line:
-    """The style of a figure's series number `index`, counted from 0."""
+    """Returns the style of series number `index` of a figure, counted from 0."""
     return Line(
-        _COLOURS[index % len(_COLOURS)],
+        _COLORS[index % len(_COLORS)],
         _DASHES[index % len(_DASHES)],
         _MARKERS[index % len(_MARKERS)],
     )
@@ -108,20 +111,20 @@ def _glyphs() -> frozenset[int]:
 
 
 def safe(name: object) -> str:
-    """A name from outside as text to draw: no formula, no hidden label, no missing glyph."""
+    """Returns a name as text to draw: no formula, no hidden label, no missing glyph."""
     text = " ".join(str(name).split())
     text = "".join(c if ord(c) in _glyphs() else "?" for c in text)
     return (" " + text if text.startswith("_") else text).replace("$", r"\$")
 
 
 def fitted(name: object, width: float, size: float = SMALL) -> str:
-    """`safe(name)`, cut so that it is at most `width` inches wide at `size` points."""
+    """Returns `safe(name)`, cut to at most `width` inches at `size` points."""
     text = " ".join(str(name).split())
     cuts = itertools.chain([text], (text[:n].rstrip() + "…" for n in range(len(text) - 1, 0, -1)))
     return next((safe(cut) for cut in cuts if inches(safe(cut), size) <= width), "")
 
 
 def inches(text: str, size: float) -> float:
-    """How wide a text is at `size` points."""
+    """Returns the width of a text at `size` points."""
     font = FontProperties(family=FONT, size=size)
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72.0

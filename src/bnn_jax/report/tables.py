@@ -1,8 +1,8 @@
 """The tables of a report."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.report.classifier_scores import NAMES
 from bnn_jax.report.page import Table
 
@@ -12,7 +12,7 @@ _QUALITY: _Forms = {
     "nll": ("negative log likelihood, nats", 1.0, ".4f"),
     "brier": ("Brier score, 0 to 2", 1.0, ".4f"),
     "ece": ("expected calibration error, %", 100.0, ".2f"),
-    "adaptive_ece": ("the same, bins of equal mass, %", 100.0, ".2f"),
+    "adaptive_ece": ("the same, with bins of equal mass, %", 100.0, ".2f"),
     "classwise_ece": ("class-wise calibration error, %", 100.0, ".3f"),
 }
 _REGRESSION: _Forms = {
@@ -28,8 +28,8 @@ _REGRESSION: _Forms = {
 _LAYERS_SHOWN = 60
 
 
-def quality_table(numbers: Mapping[str, Any]) -> Table:
-    """A classifier's predictive, posterior mean and deterministic baseline side by side."""
+def quality_table(numbers: Record) -> Table:
+    """Returns the scores of a classifier's predictive, posterior mean and baseline."""
     columns = _predictors(numbers)
     rows = _rows(columns, _QUALITY)
     by_entropy = ("predictive_entropy", "posterior_mean_entropy", "baseline_entropy")
@@ -45,28 +45,28 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
     ):
         rows.append([name, *(_number(found.get(key), factor, form) for found in sets)])
     return Table(
-        "Higher is better for accuracy, nearer to 95 for conformal sets, lower for all others. "
-        + _who(numbers)
-        + f" Calibration errors have {numbers['ece_bins']} bins. Each half of the images has the "
-        "threshold of its conformal sets from the other half.",
+        "Higher is better for accuracy, closer to 95 for conformal sets, lower for all others. "
+        + _explanation(numbers)
+        + f" Calibration errors have {numbers['ece_bins']} bins. The threshold of the conformal "
+        "sets of each half of the images is computed from the other half.",
         ["", *columns],
         rows,
     )
 
 
-def regression_table(numbers: Mapping[str, Any]) -> Table:
-    """A regression's predictive, posterior mean and deterministic baseline side by side."""
+def regression_table(numbers: Record) -> Table:
+    """Returns the scores of a regression's predictive, posterior mean and baseline."""
     columns = _predictors(numbers)
     return Table(
-        "Lower is better for errors, likelihood and CRPS; intervals are better the narrower they "
-        "are while they hold what they promise. All but the percentages and nats are in the "
-        "target's own unit. " + _who(numbers),
+        "Lower is better for errors, negative log likelihood and CRPS; narrower is better for "
+        "intervals with the right coverage. Values without % or nats are in the unit of the "
+        "target. " + _explanation(numbers),
         ["", *columns],
         _rows(columns, _REGRESSION),
     )
 
 
-def _predictors(numbers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _predictors(numbers: Record) -> dict[str, Record]:
     predictive = numbers["posterior_predictive"]
     columns = {
         f"{predictive['num_samples']} samples": predictive,
@@ -76,22 +76,22 @@ def _predictors(numbers: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return columns | ({"deterministic baseline": baseline} if baseline else {})
 
 
-def _rows(columns: Mapping[str, Mapping[str, Any]], forms: _Forms) -> list[list[str]]:
+def _rows(columns: Mapping[str, Record], forms: _Forms) -> list[list[str]]:
     return [
         [name, *(_number(column.get(key), factor, form) for column in columns.values())]
         for key, (name, factor, form) in forms.items()
     ]
 
 
-def _who(numbers: Mapping[str, Any]) -> str:
+def _explanation(numbers: Record) -> str:
     baseline = numbers["deterministic_baseline"]
     return "The posterior mean is one network with the weights at their mean" + (
         "; the baseline is the same network trained with ordinary weights." if baseline else "."
     )
 
 
-def detection_table(numbers: Mapping[str, Any]) -> Table:
-    """How well each score tells each other data set from the run's own."""
+def detection_table(numbers: Record) -> Table:
+    """Returns how well each score separates each other data set from the run's own."""
     rows = []
     sets = numbers["out_of_distribution"]
     for name, found in sets.items():
@@ -110,24 +110,25 @@ def detection_table(numbers: Mapping[str, Any]) -> Table:
                 ]
             )
     temperature = numbers["ood_temperature"]
-    tempered = "" if temperature == 1 else f"Tempered: of logits divided by {temperature:g}. "
-    told = "; ".join(
+    tempered = "" if temperature == 1 else f"Tempered: logits divided by {temperature:g}. "
+    images = "; ".join(
         f"{name}: {found['num_images']:,} images"
         + (f", {found['changes']}" if found["changes"] else "")
         + f", chance AUPR {found['share_of_all']:.2f}"
         for name, found in sets.items()
     )
     return Table(
-        f"Is an image one of {numbers['data']} or not? AUROC and AUPR: higher is better, with the "
-        "other set as the positive class; chance AUROC is 0.5. False alarms: share of the own "
-        f"images that are flagged when 95 % of the others are. {tempered}{told}.",
+        f"Detection of images not from {numbers['data']}. AUROC and AUPR: higher is better, "
+        "the other set is the positive class; chance AUROC is 0.5. False alarms: the share of "
+        f"{numbers['data']} images that are flagged when 95 % of the others are. "
+        f"{tempered}{images}.",
         ["other set", "score", "samples", "AUROC", "AUPR", "false alarms, %"],
         rows,
     )
 
 
-def layer_table(numbers: Mapping[str, Any]) -> Table:
-    """Posterior statistics of each random weight array."""
+def layer_table(numbers: Record) -> Table:
+    """Returns the posterior statistics of each random weight array."""
     posterior = numbers["posterior"]
     layers = posterior["layers"]
     rows = [
@@ -146,7 +147,7 @@ def layer_table(numbers: Mapping[str, Any]) -> Table:
     return Table(
         f"{posterior['num_random_weights']:,} random weights"
         + ("" if kl is None else f", KL(posterior || prior) {kl:,.0f} nats")
-        + ". Signal to noise is |mean| / std of a weight."
+        + ". The signal-to-noise ratio of a weight is |mean| / std."
         + (f" {left_out} more arrays are in metrics.json." if left_out else ""),
         ["weights", "number", "rms of means", "median std", "median |mean| / std", "below 1, %"],
         rows,

@@ -1,4 +1,4 @@
-"""An image, turned."""
+"""Rotates an image."""
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 def turned(
     image: UInt8[np.ndarray, "h w c"], degrees: Float[np.ndarray, " angles"]
 ) -> UInt8[np.ndarray, "angles h w c"]:
-    """The image turned counter-clockwise about its centre, bilinear, black outside."""
+    """Returns the image rotated counterclockwise about its center, bilinear, black outside."""
     from PIL import Image
 
     planes = [Image.fromarray(plane) for plane in np.ascontiguousarray(np.moveaxis(image, -1, 0))]

@@ -1,8 +1,7 @@
-"""What several figures do with their axes: plain numbers on a logarithmic scale, a legend below."""
-
-from typing import Any
+"""Functions for the axes of several figures: logarithmic scales, a legend below the panels."""
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 
 def log_x(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers."""
+    """Makes the x axis logarithmic, with plain numbers."""
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.xaxis.set_major_locator(LogLocator(subs=_subs(low, high), numticks=8))
@@ -18,7 +17,7 @@ def log_x(axes: Axes) -> None:
 
 
 def log_y(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers."""
+    """Makes the y axis logarithmic, with plain numbers."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=_subs(low, high), numticks=8))
@@ -26,8 +25,8 @@ def log_y(axes: Axes) -> None:
 
 
 def legend(figure: Figure, *panels: Axes, columns: int = 2) -> None:
-    """One legend for the panels, below them, where it hides no data; each label once."""
-    entries: dict[str, Any] = {}
+    """Adds one legend for the panels below them, with each label once."""
+    entries: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(str(label), handle)

@@ -1,4 +1,4 @@
-"""Images in rows, each with two lines below it: what the network sees in it, and what it is."""
+"""Rows of images, each with two lines below it: the predicted class and the true class."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from bnn_jax.report import style
 from bnn_jax.report.figures.images import show
 
 PER_ROW = 8
-# Inches. Nothing is left to a layout engine, so a row looks the same in every figure.
+# Inches. Positions are computed without a layout engine, so rows look the same in all figures.
 _CELL = style.PAGE_WIDTH / PER_ROW
 _IMAGE = 0.74 * _CELL
 _TITLE, _CAPTION, _GAP = 0.26, 0.30, 0.12
@@ -24,15 +24,15 @@ class Row:
     Attributes:
         title: one line.
         images: uint8, 1 or 3 channels.
-        seen_as: the predicted class of each.
+        predicted: the predicted class of each image.
         confidence: its probability.
-        truth: what each shows.
-        wrong: marks an image by a thick frame.
+        truth: the true class of each image.
+        wrong: whether to mark an image by a thick frame.
     """
 
     title: str
     images: UInt8[np.ndarray, "n h w c"]
-    seen_as: Sequence[str]
+    predicted: Sequence[str]
     confidence: Float[np.ndarray, " n"]
     truth: Sequence[str]
     wrong: Sequence[bool]
@@ -40,7 +40,7 @@ class Row:
 
 @style.styled
 def gallery(rows: Sequence[Row]) -> Figure:
-    """The rows, one above the other."""
+    """Draws the rows below each other."""
     row_height = _TITLE + _IMAGE + _CAPTION + _GAP
     height = row_height * len(rows)
     figure = Figure(figsize=(style.PAGE_WIDTH, height))
@@ -71,9 +71,9 @@ def _cell(figure: Figure, place: tuple[float, float, float, float], row: Row, i:
         spine.set_edgecolor(style.VERMILLION if row.wrong[i] else style.GREY)
     percent = f": {100 * row.confidence[i]:.0f} %"
     room = 0.97 * _CELL
-    seen_as = style.fitted(row.seen_as[i], room - style.inches(percent, style.SMALL)) + percent
-    truth = style.fitted(f"is {row.truth[i]}", room)
-    for text, below in ((seen_as, 0.13), (truth, 0.25)):
+    predicted = style.fitted(row.predicted[i], room - style.inches(percent, style.SMALL)) + percent
+    truth = style.fitted(f"true: {row.truth[i]}", room)
+    for text, below in ((predicted, 0.13), (truth, 0.25)):
         axes.text(
             0.5,
             -below / _IMAGE,

@@ -1,6 +1,6 @@
-"""How wide the posterior is in each layer.
+"""The width of the posterior in each layer.
 
-A weight whose posterior is as wide as the prior has learnt nothing: the data does not need it.
+A weight whose posterior is as wide as the prior has learned little from the data.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ _PERCENTILES = (5.0, 25.0, 50.0, 75.0, 95.0)
 def posterior_width(
     stds: Mapping[str, Float[np.ndarray, " _"]], *, prior_std: float | None = None
 ) -> Figure:
-    """Standard deviations of the weights, a box for each layer's array.
+    """Draws the standard deviations of the weights, with a box for each array.
 
     Args:
-        stds: of each random weight under its path, flat, positive.
-        prior_std: a line to compare with; None draws none.
+        stds: {path: standard deviations of a random weight array}, flat, positive.
+        prior_std: of the prior, drawn as a line; None for no line.
     """
     groups = grouped(stds)
     figure = Figure(figsize=(style.PAGE_WIDTH, 1.25 + 0.26 * len(groups)), layout="constrained")
@@ -60,9 +60,9 @@ def posterior_width(
 def grouped(
     values: Mapping[str, Float[np.ndarray, " _"]],
 ) -> Mapping[str, Float[np.ndarray, " _"]]:
-    """The arrays, put together by the first parts of their paths until a figure has room for them.
+    """Returns the arrays, joined by the first parts of their paths until they fit in a figure.
 
-    What remains after the largest is one group of its own.
+    If that is not enough, all but the largest arrays are joined to one group.
     """
     if len(values) <= MOST_ROWS:
         return values

@@ -1,7 +1,7 @@
-"""Regression: the function with its two bands, or observed against predicted values.
+"""Figures of regression: a function with uncertainty bands, and observed against predicted values.
 
-The aleatoric band is the noise that the network finds in the data: more data does not narrow it.
-The epistemic band is the network's own doubt, and widens where there is no data.
+The aleatoric band is the predicted noise of the data, which more data does not reduce. The
+epistemic band is the uncertainty about the weights, which is larger where there is no data.
 """
 
 import numpy as np
@@ -27,18 +27,18 @@ def function(
     x_label: str = "input",
     y_label: str = "target",
 ) -> Figure:
-    """A function of one input, with bands of two standard deviations.
+    """Draws a function of one input, with bands of two standard deviations.
 
-    The inner band is epistemic; the outer one adds the aleatoric variance: it is where targets are
-    expected.
+    The inner band is the epistemic part. The outer band adds the aleatoric variance and shows where
+    targets are expected.
 
     Args:
-        x: rising.
-        mean: the predictive's, at x.
+        x: increasing.
+        mean: of the predictive at x.
         aleatoric_std: square root of the aleatoric variance.
         epistemic_std: square root of the epistemic variance.
-        train_x, train_y: the data behind it; of many examples some are drawn.
-        true_mean: what the mean should be, where it is known.
+        train_x, train_y: the training examples; at most `MOST_POINTS` are drawn.
+        true_mean: the true mean of the targets at x, if it is known.
         x_label, y_label: name and unit.
     """
     figure = Figure(figsize=(style.PAGE_WIDTH, 5.4), layout="constrained")
@@ -61,7 +61,7 @@ def function(
         edgecolor="#A06E00",
         hatch="///",
         linewidth=0.0,
-        label="± 2 std, epistemic alone",
+        label="± 2 std, epistemic only",
     )
     top.plot(
         train_x[some],
@@ -101,11 +101,11 @@ def observed(
     covered: Float[np.ndarray, " levels"],
     y_label: str = "target",
 ) -> Figure:
-    """Observed against predicted values with their bars, and how often intervals hold the target.
+    """Draws observed against predicted values with their bars, and the coverage of intervals.
 
     Args:
         targets: held-out targets.
-        mean: the predictive's.
+        mean: of the predictive.
         aleatoric_std: square root of the aleatoric variance.
         epistemic_std: square root of the epistemic variance.
         nominal: probabilities of central intervals.
@@ -118,7 +118,7 @@ def observed(
     total = np.sqrt(aleatoric_std**2 + epistemic_std**2)
     for std, width, color, name in (
         (total, 0.8, "#B0B0B0", "± 2 std, aleatoric and epistemic"),
-        (epistemic_std, 2.2, style.ORANGE, "± 2 std, epistemic alone"),
+        (epistemic_std, 2.2, style.ORANGE, "± 2 std, epistemic only"),
     ):
         left.errorbar(
             mean[some],
@@ -144,8 +144,8 @@ def observed(
     left.set_xlabel(style.fitted(f"predicted {y_label}", 2.8, 8.5))
     left.set_ylabel(style.fitted(f"observed {y_label}", 2.8, 8.5))
     right.plot([0, 100], [0, 100], color=style.GREY, linewidth=1.0, label="perfectly calibrated")
-    right.plot(100 * nominal, 100 * covered, color=style.BLUE, marker="o", label="the predictive")
-    right.set(xlim=(0, 100), ylim=(-2, 102), title="Do intervals hold what they promise?")
+    right.plot(100 * nominal, 100 * covered, color=style.BLUE, marker="o", label="predictive")
+    right.set(xlim=(0, 100), ylim=(-2, 102), title="Coverage of predictive intervals")
     right.set_xlabel("central interval of the predictive, %")
     right.set_ylabel("held-out targets inside, %")
     legend(figure, left, right)

@@ -1,9 +1,9 @@
-"""Reliability diagram: are predictions that claim 80 % right eight times in ten?
+"""Reliability diagram: accuracy as a function of confidence.
 
-Each point is a bin of predictions of like confidence: what the network claimed, and how often it
-was right. Its bar is the 95 % interval that the number of predictions allows (E. B. Wilson 1927,
-"Probable inference, the law of succession, and statistical inference"), so a bin with few of them
-is not taken for a fault; it is a hollow point off the line.
+Each point is a bin of predictions of similar confidence. Its bar is the 95 % interval of the
+accuracy for the number of predictions in the bin (E. B. Wilson 1927, "Probable inference, the law
+of succession, and statistical inference"). A bin with few predictions is a hollow point that the
+line does not connect.
 """
 
 import dataclasses
@@ -17,19 +17,19 @@ from matplotlib.figure import Figure
 from bnn_jax.report import style
 from bnn_jax.report.figures.axes import legend, log_y
 
-FEW = 20  # predictions: bins with fewer are hollow points off the line
+FEW = 20  # bins with fewer predictions are hollow points
 _Z = 1.959964  # of a 95 % interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """The bins of one predictor; what an empty bin holds is not drawn.
+    """The bins of one predictor; empty bins are not drawn.
 
     Attributes:
         name: of the predictor.
         confidence: mean probability of the predicted class in each bin.
-        accuracy: share of them that are right.
-        count: predictions in each bin.
+        accuracy: share of correct predictions in each bin.
+        count: number of predictions in each bin.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Calibration:
 
 @style.styled
 def reliability(predictors: Sequence[Calibration]) -> Figure:
-    """Accuracy over confidence, and beside it how many predictions each bin holds."""
+    """Draws accuracy against confidence, and the share of predictions in each bin."""
     figure = Figure(figsize=(style.PAGE_WIDTH, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([0, 100], [0, 100], color=style.GREY, linewidth=1.0, label="perfectly calibrated")
@@ -59,9 +59,7 @@ def reliability(predictors: Sequence[Calibration]) -> Figure:
     left.set(xlim=(0, 100), ylim=(-2, 102), ylabel="accuracy, %", title="Reliability")
     left.set_box_aspect(1.0)
     most = max((int(p.count.sum()) for p in predictors), default=1)
-    right.set(
-        ylabel="share of predictions, % per bin", title="How often each confidence is claimed"
-    )
+    right.set(ylabel="share of predictions, % per bin", title="Histogram of confidence")
     right.set(xlim=(0, 100), ylim=(50.0 / max(most, 1), 150.0))
     log_y(right)
     right.set_box_aspect(1.0)
@@ -111,7 +109,7 @@ def _points(axes: Axes, predictor: Calibration, line: style.Line) -> None:
 def wilson(
     share: Float[np.ndarray, " bins"], count: Int[np.ndarray, " bins"]
 ) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
-    """The 95 % interval of a share, seen in `count` cases; count >= 1."""
+    """Returns the 95 % interval of a share that was observed in `count` >= 1 cases."""
     n = count.astype(np.float64)
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     spread = share * (1 - share) / n + _Z**2 / (4 * n**2)

@@ -1,8 +1,8 @@
-"""Risk against coverage: what is gained by leaving the least certain images to somebody else.
+"""Risk-coverage curves: the error rate when the network abstains on the least certain images.
 
-The images are sorted by an uncertainty, and only the most certain share of them is decided. A
-useful uncertainty puts the mistakes last, so the error falls as less is decided (Y. Geifman, R.
-El-Yaniv 2017, arXiv:1705.08500).
+The images are sorted by an uncertainty, and only the most certain ones are classified. If the
+uncertainty is useful, errors come last, so the error rate is lower at a lower coverage (Y. Geifman,
+R. El-Yaniv 2017, arXiv:1705.08500).
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
 
 @style.styled
 def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> Figure:
-    """Error rate of the decided share, one curve for each uncertainty.
+    """Draws the error rate against the coverage, one curve for each uncertainty.
 
     Args:
-        curves: {uncertainty: (coverage, risk)}, both from 0 to 1, coverage rising.
-        best: the curve of an uncertainty that puts every mistake last.
+        curves: {uncertainty: (coverage, risk)}, both from 0 to 1, coverage increasing.
+        best: the curve of an uncertainty that sorts every error last.
     """
     figure = Figure(figsize=(style.PAGE_WIDTH, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -37,7 +37,7 @@ def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> 
         axes.plot(
             coverage, risk, color=line.color, linestyle=line.linestyle, label=style.safe(name)
         )
-        # Of a handful of images, one mistake is a high rate: it must not set the scale.
+        # Among a few images one error is a high rate, which must not set the scale.
         highest = max(highest, float(risk[coverage >= 10].max(initial=0.0)))
     if best is not None:
         axes.plot(*_drawn(best, first), color=style.GREY, linewidth=1.0, label="best possible")
@@ -49,8 +49,8 @@ def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> 
 
 
 def _drawn(curve: Curve, first: float) -> Curve:
-    """A few hundred points of a curve, in %, from a coverage of `first` % on."""
-    # Equal uncertainties are decided together, or so many of them as one likes, at the same risk.
+    """Returns at most `POINTS` points of a curve, in %, from a coverage of `first` %."""
+    # Between images of equal uncertainty the risk is constant.
     coverage = 100 * np.concatenate([[first / 100], curve[0]])
     risk = 100 * np.concatenate([[curve[1][np.searchsorted(curve[0], first / 100)]], curve[1]])
     coverage, risk = coverage[coverage >= first], risk[coverage >= first]
@@ -59,6 +59,6 @@ def _drawn(curve: Curve, first: float) -> Curve:
 
 
 def _first_mistakes(coverage: np.ndarray, risk: np.ndarray) -> float:
-    """The coverage, in steps of 0.1, up to which hardly anything goes wrong."""
+    """Returns the coverage, in steps of 0.1, below which there are almost no errors."""
     wrong = coverage[risk > 0.02 * risk[-1]]
     return float(np.floor(10 * wrong[0])) / 10 if len(wrong) and wrong[0] < 1 else 0.0

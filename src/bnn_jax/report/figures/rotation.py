@@ -1,7 +1,7 @@
-"""An image is turned, and the network is asked at each angle what it sees and how sure it is.
+"""The predictions for a rotated image as a function of the angle.
 
-Lying digits are between what the network has learnt and what it has never seen, so the weight
-samples disagree about them: the epistemic part grows where no single network would say so.
+Rotated digits are unlike the training data, so the weight samples disagree about them and the
+epistemic part increases, which a single deterministic network cannot show.
 """
 
 from collections.abc import Sequence
@@ -30,17 +30,17 @@ def rotation(
     title: str,
     num_samples: int,
 ) -> Figure:
-    """The turned images, the class probabilities and the two parts of the entropy, over the angle.
+    """Draws the images, the class probabilities and the two parts of the entropy by angle.
 
     Args:
-        angles: degrees, rising in equal steps.
+        angles: degrees, increasing in equal steps.
         images: the image at each angle.
-        probabilities: the predictive's, at each angle.
+        probabilities: of the predictive, at each angle.
         expected_entropy: the aleatoric part, nats.
         mutual_information: the epistemic part, nats.
         class_names: one per class.
         title: above the images.
-        num_samples: weight samples behind the numbers.
+        num_samples: number of weight samples of the predictive.
     """
     figure = Figure(figsize=(style.PAGE_WIDTH, 5.6), layout="constrained")
     strip, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[0.75, 2.3, 2.0])
@@ -89,7 +89,7 @@ def rotation(
 
 
 def _strip(figure: Figure, axes: Axes, angles: np.ndarray, images: np.ndarray) -> None:
-    """Some of the images, each above its angle on the axes below."""
+    """Draws some of the images, each above its angle on the axes below."""
     step = max(1, -(-len(angles) // SHOWN))
     spacing = step * float(angles[-1] - angles[0]) / max(len(angles) - 1, 1) or 1.0
     low, high = float(angles[0]) - 0.5 * spacing, float(angles[-1]) + 0.5 * spacing
@@ -97,7 +97,7 @@ def _strip(figure: Figure, axes: Axes, angles: np.ndarray, images: np.ndarray) -
     axes.tick_params(bottom=False, labelbottom=False, left=False, labelleft=False)
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    figure.draw_without_rendering()  # the size of the axes is known only now
+    figure.draw_without_rendering()  # computes the size of the axes
     box = axes.get_window_extent()
     side = min(box.height, 0.96 * spacing / (high - low) * box.width)
     x, y = 0.5 * side / box.width * (high - low), 0.5 * side / box.height

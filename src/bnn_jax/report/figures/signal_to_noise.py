@@ -1,7 +1,6 @@
-"""How far from zero the weights are: |mean| / std, over all of them.
+"""The signal-to-noise ratios of the weights: |mean| / std.
 
-It says how sure the posterior is that a weight is not zero, and so which weights could be left out
-(Blundell et al. 2015, arXiv:1505.05424, section 5.1).
+Weights with a low ratio can be pruned (Blundell et al. 2015, arXiv:1505.05424, section 5.1).
 """
 
 import numpy as np
@@ -14,10 +13,10 @@ from bnn_jax.report.figures.axes import legend, log_x
 
 @style.styled
 def signal_to_noise(ratios: Float[np.ndarray, " weights"]) -> Figure:
-    """The histogram of |mean| / std over all random weights, and its running sum.
+    """Draws the histogram of |mean| / std over all random weights, and its cumulative sum.
 
     Args:
-        ratios: not negative.
+        ratios: nonnegative.
     """
     figure = Figure(figsize=(style.PAGE_WIDTH, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -37,7 +36,7 @@ def signal_to_noise(ratios: Float[np.ndarray, " weights"]) -> Figure:
     left.set_ylim(bottom=0.0)
     running = np.concatenate([[0.0], np.cumsum(shares)])
     right.plot(edges, running, color=style.BLUE)
-    right.set(ylabel="weights below, %", title="Running sum", ylim=(-2.0, 102.0))
+    right.set(ylabel="weights below, %", title="Cumulative sum", ylim=(-2.0, 102.0))
     for axes in (left, right):
         axes.set_xlabel("|mean| / standard deviation")
         axes.set_xlim(low, high)

@@ -1,7 +1,6 @@
-"""What happened in training: the loss and its parts, the error, each layer's KL."""
+"""Training curves: the loss and its parts, the error, the KL of each layer."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,24 +8,25 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from bnn_jax.experiment.folder import Record
 from bnn_jax.report import style
 from bnn_jax.report.figures.axes import log_y
 
 MOST_LAYERS = 5
 HELD_OUT = "held out, at the posterior mean"
-Epochs = Sequence[Mapping[str, Any]]
+Epochs = Sequence[Record]
 
 
 @style.styled
 def training(epochs: Epochs, *, held_out: str | None = None) -> Figure:
-    """The curves of a run.
+    """Draws the training curves of a run.
 
     Args:
         epochs: the lines of metrics.jsonl. Each has `epoch`, the means over its steps of `loss`,
-            `nll`, `kl`, `bnn_factor`, `dnn_factor`, maybe `kl_by_layer`, and `accuracy` or `rmse`;
-            some have under `{held_out}_at_posterior_mean` the scores of the held-out examples at
-            the posterior mean: `nll`, and `accuracy` or `rmse`.
-        held_out: what the held-out examples are called; None if there are none.
+            `nll`, `kl`, `bnn_factor`, `dnn_factor`, optionally `kl_by_layer`, and `accuracy` or
+            `rmse`. `{held_out}_at_posterior_mean`, where present, holds the scores of the held-out
+            examples at the posterior mean: `nll`, and `accuracy` or `rmse`.
+        held_out: the name of the held-out examples; None if there are none.
     """
     scores = f"{held_out}_at_posterior_mean"
     seen = [line for line in epochs if held_out is not None and scores in line]
@@ -123,7 +123,7 @@ def _held_out(
 
 
 def _logarithmic(axes: Axes) -> None:
-    """A logarithmic scale, where all that is drawn is positive."""
+    """Makes the y axis logarithmic if all values are positive."""
     if all(np.all(np.asarray(line.get_ydata()) > 0.0) for line in axes.get_lines()):
         log_y(axes)
 

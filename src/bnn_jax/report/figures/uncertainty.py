@@ -1,8 +1,8 @@
-"""Histograms of uncertainty, for images like those of training and for others.
+"""Histograms of uncertainty, for in-distribution images and for others.
 
-A network that knows what it does not know is certain on the first and uncertain on the others: the
-histograms part. Shares are drawn on a logarithmic axis, for most images of a test set lie in the
-first bin, and what matters is the tail.
+If the uncertainty is useful, it is low on the first and high on the others, so the histograms
+separate. Shares are on a logarithmic axis because most test images are in the first bin, and the
+tail matters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ BINS = 30
 def uncertainty(
     scores: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]], *, unit: str = "nats"
 ) -> Figure:
-    """One panel per score, one outline per group of images.
+    """Draws one panel per score, and one outline per group of images.
 
     Args:
         scores: {score, such as "mutual information": {group of images: a value per image}}.
             The groups are the same for all scores; the first is filled.
-        unit: of the scores.
+        unit: the unit of the scores.
     """
     figure = Figure(figsize=(style.PAGE_WIDTH, 3.3), layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
