@@ -112,7 +112,7 @@ DRAWN: dict[str, Any] = {
         uncertainties(*(f"data_set_{i}" for i in range(7)))
     ),
     "gallery": lambda: figures.gallery([row("Most certain"), row("Least certain")]),
-    "gallery, colours": lambda: figures.gallery([row("Most certain", channels=3)]),
+    "gallery, colors": lambda: figures.gallery([row("Most certain", channels=3)]),
     "gallery, three images": lambda: figures.gallery([row("Most certain", n=3)]),
     "gallery, long names": lambda: figures.gallery([row(4 * LONG, name=LONG)]),
     "rotation": lambda: turned(10),

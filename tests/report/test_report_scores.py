@@ -14,7 +14,7 @@ from bnn_jax.report.regression_scores import INTERVALS, covered, regression_scor
 
 
 def scores_of(group: Group) -> dict[str, np.ndarray]:
-    """Each score, from where it has to come from."""
+    """Returns the expected scores."""
     assert group.baseline is not None
     assert group.tempered is not None
     assert group.baseline_tempered is not None

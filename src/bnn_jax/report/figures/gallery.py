@@ -68,7 +68,7 @@ def _cell(figure: Figure, place: tuple[float, float, float, float], row: Row, i:
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(visible=True, linewidth=2.2 if row.wrong[i] else 0.5)
-        spine.set_edgecolor(style.VERMILLION if row.wrong[i] else style.GREY)
+        spine.set_edgecolor(style.VERMILLION if row.wrong[i] else style.GRAY)
     percent = f": {100 * row.confidence[i]:.0f} %"
     room = 0.97 * _CELL
     predicted = style.fitted(row.predicted[i], room - style.inches(percent, style.SMALL)) + percent

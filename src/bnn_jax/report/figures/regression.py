@@ -80,7 +80,7 @@ def function(
     for i, (name, std) in enumerate(
         {"aleatoric": aleatoric_std, "epistemic": epistemic_std, "total": total}.items()
     ):
-        color = (style.GREY, style.ORANGE, style.BLACK)[i]
+        color = (style.GRAY, style.ORANGE, style.BLACK)[i]
         bottom.plot(x, std, color=color, linestyle=style.line(i).linestyle, label=f"{name} std")
     bottom.set_ylim(bottom=0.0)
     bottom.set_ylabel("standard deviation")
@@ -143,7 +143,7 @@ def observed(
     left.set_title("Observed against predicted")
     left.set_xlabel(style.fitted(f"predicted {y_label}", 2.8, 8.5))
     left.set_ylabel(style.fitted(f"observed {y_label}", 2.8, 8.5))
-    right.plot([0, 100], [0, 100], color=style.GREY, linewidth=1.0, label="perfectly calibrated")
+    right.plot([0, 100], [0, 100], color=style.GRAY, linewidth=1.0, label="perfectly calibrated")
     right.plot(100 * nominal, 100 * covered, color=style.BLUE, marker="o", label="predictive")
     right.set(xlim=(0, 100), ylim=(-2, 102), title="Coverage of predictive intervals")
     right.set_xlabel("central interval of the predictive, %")

@@ -43,7 +43,7 @@ def reliability(predictors: Sequence[Calibration]) -> Figure:
     """Draws accuracy against confidence, and the share of predictions in each bin."""
     figure = Figure(figsize=(style.PAGE_WIDTH, 4.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot([0, 100], [0, 100], color=style.GREY, linewidth=1.0, label="perfectly calibrated")
+    left.plot([0, 100], [0, 100], color=style.GRAY, linewidth=1.0, label="perfectly calibrated")
     for i, predictor in enumerate(predictors):
         line = style.line(i)
         _points(left, predictor, line)

@@ -40,7 +40,7 @@ def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> 
         # Among a few images one error is a high rate, which must not set the scale.
         highest = max(highest, float(risk[coverage >= 10].max(initial=0.0)))
     if best is not None:
-        axes.plot(*_drawn(best, first), color=style.GREY, linewidth=1.0, label="best possible")
+        axes.plot(*_drawn(best, first), color=style.GRAY, linewidth=1.0, label="best possible")
     axes.set(xlim=(first, 100), ylim=(0, 1.1 * highest if highest > 0 else 1.0))
     axes.set(xlabel="coverage: most certain share of the images, %")
     axes.set(ylabel="error rate among them, %")
