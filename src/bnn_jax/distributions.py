@@ -1,7 +1,7 @@
-"""What MindSpore's distributions answer and NumPyro's do not, or answer otherwise.
+"""Methods of MindSpore's distributions that NumPyro lacks or defines differently.
 
 NumPyro stands in for `mindspore.nn.probability.distribution` and `.bijector`; the table of
-`docs/mindspore.md` leads from every class and method there to its counterpart. The functions here
+`docs/mindspore.md` lists the counterpart of every class and method. The functions here
 fill the gaps: densities outside the support, distribution functions of discrete variables, modes
 and divergences. They take NumPyro's univariate distributions, which are pytrees, so
 `jit`, `grad` and `vmap` work on them.
@@ -24,16 +24,15 @@ from bnn_jax._extras import optional_import
 with optional_import("bnn_jax.distributions"):
     import numpyro.distributions as dist
 
-# What is asked of a class, and of its subclasses.
+# A function for each class and its subclasses.
 Rules = dict[type, Callable[..., Any]]
 
 
 def log_prob(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """Log density or log mass at each value, in nats; -inf outside the support.
+    """Returns the log density or log mass at each value, in nats; -inf outside the support.
 
-    NumPyro's own `d.log_prob` looks at the support only as long as it validates arguments, which
-    ends where a distribution enters a jitted function: there, `Uniform(0, 2)` has the density 0.5
-    at 3.
+    NumPyro's own `d.log_prob` checks the support only while it validates arguments, which it does
+    not in a jitted function: there, `Uniform(0, 2)` has the density 0.5 at 3.
 
     Args:
         d: a univariate distribution of NumPyro.
@@ -43,7 +42,7 @@ def log_prob(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "...
     if isinstance(plain, dist.Exponential):  # NumPyro's support lacks 0, the most probable value.
         x = jnp.where(x == 0.0, jnp.finfo(x.dtype).tiny, x)
     inside = plain.support(x)
-    # Elsewhere the formulas may be nan, and then so would be the gradient of the `where` below.
+    # Outside, the formulas may be nan, which would make the gradient of the `where` below nan.
     x = jnp.where(inside, x, jnp.asarray(plain.support.feasible_like(x)).astype(x.dtype))
     if isinstance(plain, dist.TransformedDistribution):
         x, log_jacobian, _ = _pulled_back(plain, x)
@@ -56,14 +55,14 @@ def log_prob(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "...
 
 
 def cdf(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """P(X <= x) for any real x: 0 below the support, 1 above it, a step at each discrete value.
+    """Returns P(X <= x) for real x: 0 below the support, 1 above, a step at each discrete value.
 
     Args:
         d: a univariate distribution of NumPyro.
         x: values that broadcast with the batch shape.
 
     Raises:
-        NotImplementedError: neither NumPyro nor this module knows it for this class.
+        NotImplementedError: neither NumPyro nor this module has it for this class.
     """
     plain, x = _plain(d), _values(d, x)
     steps = _find(_STEPS, plain)
@@ -79,9 +78,9 @@ def cdf(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "..."]:
 
 
 def mean(d: dist.Distribution) -> Float[Array, "..."]:
-    """The mean, in the batch shape; nan where there is none.
+    """Returns the mean, in the batch shape; nan where it does not exist.
 
-    A categorical variable counts as the number of its class, as in MindSpore (NumPyro says nan);
+    A categorical variable counts as the number of its class, as in MindSpore (NumPyro returns nan);
     the mean of an affine transform is the transform of the mean.
 
     Raises:
@@ -91,7 +90,9 @@ def mean(d: dist.Distribution) -> Float[Array, "..."]:
 
 
 def variance(d: dist.Distribution) -> Float[Array, "..."]:
-    """The variance, in the batch shape; a categorical variable counts as the number of its class.
+    """Returns the variance, in the batch shape.
+
+    A categorical variable counts as the number of its class.
 
     Raises:
         NotImplementedError: there is no closed form, as for a transform.
@@ -100,7 +101,7 @@ def variance(d: dist.Distribution) -> Float[Array, "..."]:
 
 
 def mode(d: dist.Distribution) -> Shaped[Array, "..."]:
-    """The most probable value, in the batch shape; one of them where there are several.
+    """Returns the most probable value, in the batch shape; any one of several.
 
     As in MindSpore, nan where the density of a Beta or Gamma has no maximum inside its support: a
     concentration is 1 or less.
@@ -112,7 +113,7 @@ def mode(d: dist.Distribution) -> Shaped[Array, "..."]:
 
 
 def entropy(d: dist.Distribution) -> Float[Array, "..."]:
-    """The entropy in nats, in the batch shape: NumPyro's, and Gumbel's.
+    """Returns the entropy in nats, in the batch shape: NumPyro's, and that of Gumbel.
 
     Raises:
         NotImplementedError: there is no closed form, as for a Poisson variable.
@@ -121,9 +122,9 @@ def entropy(d: dist.Distribution) -> Float[Array, "..."]:
 
 
 def kl_divergence(p: dist.Distribution, q: dist.Distribution) -> Float[Array, "..."]:
-    """KL(p || q) in nats, in the common batch shape: the mean of log p - log q under p.
+    """Returns KL(p || q) in nats, in the common batch shape: the mean of log p - log q under p.
 
-    NumPyro's closed forms, and those that MindSpore has beyond them: of Bernoulli, Cauchy,
+    NumPyro's closed forms, and those that only MindSpore has: Bernoulli, Cauchy,
     exponential, geometric, Gumbel, log-normal and uniform distributions.
 
     Args:
@@ -168,7 +169,7 @@ def _unexpanded(d: dist.Distribution) -> dist.Distribution:
 
 
 def _plain(d: dist.Distribution) -> dist.Distribution:
-    """Neither expanded nor given by logits."""
+    """Returns the distribution without its expansion, and by probabilities instead of logits."""
     d = _unexpanded(d)
     by_probs = _BY_PROBS.get(type(d))
     return by_probs(d.probs) if by_probs else d
@@ -180,7 +181,7 @@ def _values(d: dist.Distribution, x: Shaped[Array, "..."]) -> Float[Array, "..."
 
 
 def _pulled_back(d: dist.TransformedDistribution, y: Array) -> tuple[Array, Array, Any]:
-    """The values x of the base distribution, log |dy/dx|, and the sign of dy/dx."""
+    """Returns the values x of the base distribution, log |dy/dx|, and the sign of dy/dx."""
     log_jacobian, sign = jnp.zeros_like(y), 1
     for transform in reversed(d.transforms):
         x = transform.inv(y)

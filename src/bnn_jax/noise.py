@@ -1,7 +1,8 @@
 """The noise of weights and layers: every normal and every sign is drawn here.
 
-One place to test, to replace by fixed numbers, and to speed up. Callers write `noise.normal(...)`
-(the module's attribute, never a copy of the function), so that a replacement reaches all of them.
+Callers write `noise.normal(...)`
+(the module's attribute, never a copy of the function), so that a test can replace it for all of
+them.
 
 Where the bits come from, for draws of 32 bits and less:
 
@@ -9,15 +10,15 @@ Where the bits come from, for draws of 32 bits and less:
     threefry13  the same with 13 rounds, the fewest that its authors found to pass all tests of
                 BigCrush; the other 7 are a margin. The default on CPU.
     rbg         XLA's own generator, Philox on most machines. The default on GPU and TPU.
-    hash        two rounds of an integer hash of the counter and the key: the cheapest, and the one
-                about which the least is known.
+    hash        two rounds of an integer hash of the counter and the key: the cheapest, and the
+                least studied.
     jax         jax.random.normal and jax.random.rademacher themselves.
 
-`with noise.generator("hash"):` chooses another around the code that is traced; jit compiles anew
-for it. The bits of Threefry and hash are the same on every machine, and the normals made of them
-are the same to a few units in the last place. Those of rbg depend on the backend and on the version
-of XLA. Each element has its own counter, so under sharding each device draws its own part of the
-same array.
+`with noise.generator("hash"):` selects another for the code that is traced inside; jit compiles a
+separate program for each. The bits of Threefry and hash are the same on every machine, and the
+normals made of them are the same to a few units in the last place. Those of rbg
+depend on the backend and on the version of XLA. Each element has its own counter, so under sharding
+each device draws its own part of the same array.
 
 Sources: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
 (Threefry, Philox); the hash is C. Wellons' lowbias32.
@@ -53,7 +54,7 @@ class Draw:
 
     Attributes:
         key: a key of `jax.random`.
-        sign: +1 or -1; or a scalar array of them, then chosen when the program runs.
+        sign: +1 or -1, or a scalar array that holds one of them.
     """
 
     key: Any
@@ -65,26 +66,26 @@ class Draw:
 
     @classmethod
     def of(cls, key: "PRNGKey | Draw") -> "Draw":
-        """A draw itself, or the draw of a key, with sign +1."""
+        """Returns a draw itself, or the draw of a key, with sign +1."""
         return key if isinstance(key, Draw) else cls(key)
 
     @property
     def opposite(self) -> "Draw":
-        """The other draw of the antithetic pair."""
+        """Returns the other draw of the antithetic pair."""
         return Draw(jax.random.clone(self.key), -self.sign)
 
     def shift(self, mean: Array, deviation: Array) -> Array:
-        """The mean + sign * deviation."""
+        """Returns mean + sign * deviation."""
         if isinstance(self.sign, int):
             return mean + deviation if self.sign > 0 else mean - deviation
         return jnp.where(self.sign < 0, mean - deviation, mean + deviation)
 
 
 def unpaired(draw: "PRNGKey | Draw", what: str) -> PRNGKey:
-    """The key of a draw, for noise that has no opposite, such as dropout masks.
+    """Returns the key of a draw, for noise that has no opposite, such as dropout masks.
 
     Raises:
-        ValueError: the second draw of an antithetic pair.
+        ValueError: the draw is the second of an antithetic pair.
     """
     draw = Draw.of(draw)
     if not isinstance(draw.sign, int) or draw.sign != 1:
@@ -94,15 +95,15 @@ def unpaired(draw: "PRNGKey | Draw", what: str) -> PRNGKey:
 
 
 _chosen = jax.make_user_context(None)
-_MOST = 2**32  # elements that a counter of 32 bits can tell apart
+_MOST = 2**32  # elements that a counter of 32 bits can number
 
 
 @contextlib.contextmanager
 def generator(name: str | None) -> Iterator[None]:
-    """Draw by this generator what is traced inside; None is the backend's default.
+    """Selects the generator of all draws traced inside; None is the backend's default.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     check_generator(name)
     with _chosen(name):
@@ -110,10 +111,10 @@ def generator(name: str | None) -> Iterator[None]:
 
 
 def check_generator(name: str | None) -> str | None:
-    """The name itself.
+    """Returns the name if it is that of a generator, or None.
 
     Raises:
-        ValueError: it is not that of a generator.
+        ValueError: the name is unknown.
     """
     if name is not None and name not in GENERATORS:
         near = difflib.get_close_matches(str(name), GENERATORS, n=1)
@@ -123,7 +124,7 @@ def check_generator(name: str | None) -> str | None:
 
 
 def generator_in_use() -> str:
-    """The name of the generator that draws here."""
+    """Returns the name of the generator in use."""
     name: str | None = _chosen.value
     return name or ("threefry13" if jax.default_backend() == "cpu" else "rbg")
 
@@ -131,7 +132,7 @@ def generator_in_use() -> str:
 def normal(
     key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "..."]:
-    """Independent standard normal draws of the given shape, at most 6.34 in magnitude.
+    """Returns independent standard normal draws of the given shape, at most 6.34 in magnitude.
 
     Draws of less than 32 bits are made in float32 and rounded: a generator of 16-bit uniforms has
     no tails beyond three or four standard deviations. Draws of 64 bits are jax.random.normal's.
@@ -147,7 +148,7 @@ def normal(
 def signs(
     key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "..."]:
-    """Independent signs, -1 or +1 with probability one half each, of one bit each."""
+    """Returns independent signs, -1 or +1 with probability one half each, of one bit each."""
     name = generator_in_use()
     size = math.prod(shape)
     if name == "jax" or size >= _MOST:
@@ -160,7 +161,7 @@ def signs(
 
 
 def _words(key: PRNGKey, shape: tuple[int, ...], name: str) -> Words:
-    """Independent words of 32 bits."""
+    """Returns independent words of 32 bits."""
     return GENERATORS[name](key, shape)
 
 
@@ -169,8 +170,8 @@ def _threefry(key: PRNGKey, shape: tuple[int, ...], rounds: int = 20) -> Words:
 
 
 def threefry_words(key: KeyWords, counter: Words, rounds: int) -> Words:
-    """Threefry-2x32 of each counter, its two words folded into one."""
-    # The loop of rounds is unrolled, which XLA makes vector code of; jax.random's is not.
+    """Returns Threefry-2x32 of each counter, its two words combined by exclusive or."""
+    # XLA vectorizes the unrolled loop of rounds; jax.random's is not unrolled.
     first, second = key
     x, y = first, counter + second
     keys = (first, second, first ^ second ^ jnp.uint32(0x1BD11BDA))
@@ -190,7 +191,7 @@ def _hash(key: PRNGKey, shape: tuple[int, ...]) -> Words:
 
 
 def hash_words(key: KeyWords, counter: Words) -> Words:
-    """The hash of each counter."""
+    """Returns the hash of each counter."""
     first, second = key
     return _lowbias32(_lowbias32(counter ^ first) ^ second)
 
@@ -220,7 +221,7 @@ GENERATORS: dict[str, Callable[[PRNGKey, tuple[int, ...]], Words]] = {
 
 
 def _counter(shape: tuple[int, ...]) -> Words:
-    """The number of each element, in row-major order."""
+    """Returns the number of each element, in row-major order."""
     count = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
@@ -245,7 +246,7 @@ _Q = (1.0, 1.4234686956145863, 1.0209765748497448, 0.3504709622444758, 0.0578850
 
 
 def normal_of(words: Words) -> Float[Array, "..."]:
-    """Standard normals by the inverse of the distribution function: one sign bit, 31 of magnitude.
+    """Returns standard normals by the inverse distribution function: one sign bit, 31 of magnitude.
 
     It has no branch, because XLA on CPU would compute the bits again for each. The magnitude comes
     from the tail's probability, which float32 resolves to the last of 2^31 steps; jax.random.normal

@@ -1,6 +1,7 @@
 """MindSpore's AdamWeightDecay as an optax transformation."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,9 @@ def adam_weight_decay(
     b2: float = 0.999,
     eps: float = 1e-6,
     weight_decay: float = 0.0,
-    mask: Any = None,
+    mask: PyTree | Callable[[PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformation:
-    """Adam without bias correction and with decoupled weight decay, as MindSpore's AdamWeightDecay.
+    """Returns MindSpore's AdamWeightDecay: Adam with decoupled weight decay, no bias correction.
 
         mu <- b1 mu + (1 - b1) g,  nu <- b2 nu + (1 - b2) g^2
         p  <- p - learning_rate (mu / (sqrt(nu) + eps) + weight_decay p)
@@ -33,9 +34,9 @@ def adam_weight_decay(
 
     Args:
         learning_rate: a number, or an optax schedule of the step.
-        b1: decay of the gradient's moving average.
-        b2: decay of its square's.
-        eps: added to the root.
+        b1: the decay of the gradient's moving average.
+        b2: the decay of the moving average of its square.
+        eps: added to the square root.
         weight_decay: decoupled from the gradient, and scaled by the learning rate.
         mask: which parameters decay: a tree of booleans, or a function of the parameters that gives
             one; None for all. (MindSpore leaves out those named gamma and beta.)

@@ -100,9 +100,9 @@ def outside_of_kernels(jaxpr: Any) -> Any:
 
 def test_wrong_calls() -> None:
     x, mean, rho = arguments(4, 6, 5)
-    with pytest.raises(ValueError, match="are threefry, threefry13, hash; got 'rbg'"):
+    with pytest.raises(ValueError, match="one of threefry, threefry13, hash, got 'rbg'"):
         sampled_dense(jax.random.key(0), x, mean, rho, generator="rbg")
     with pytest.raises(ValueError, match=r"\(4, 6\), \(6, 5\), \(5, 6\)"):
         sampled_dense(jax.random.key(0), x, mean, rho.T)
-    with pytest.raises(ValueError, match=r"got shapes \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"got the shapes \(6, 4\)"):
         sampled_dense(jax.random.key(0), x.T, mean, rho)

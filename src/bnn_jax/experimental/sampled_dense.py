@@ -1,41 +1,43 @@
 """A dense product that draws its weights inside: y = x (mean + std * epsilon), in Pallas.
 
-Neither the weights nor their noise ever lie in the device's main memory: each tile of them is made
-where it is multiplied, and made again, from the same counters, in the backward pass. A step then
-needs no memory for them, and several weight samples need no more than one.
+The weights and their noise are never stored in the device's main memory: each tile is computed
+where it is multiplied, and recomputed from the same counters in the backward pass. A step needs no
+memory for them, and several weight samples need no more memory than one.
 
 The noise is that of `noise.normal(key, mean.shape)` with the same generator, so that
 
     sampled_dense(key, x, mean, rho) == x @ (mean + std * noise.normal(key, mean.shape))
 
-up to the order of sums, and so are its derivatives. On a CPU it runs in Pallas' interpreter, which
-is slow and for tests. No estimator uses it: it has not been measured on an accelerator.
+up to the order of sums, and the same holds for the derivatives. On a CPU it runs in Pallas'
+interpreter, which is slow and for tests. No estimator uses it: it has not been
+measured on an accelerator.
 
-On paper it saves 10 to 20 % of the memory traffic of a step, and pays in arithmetic: a tile's noise
-is drawn again for each block of examples.
+By calculation it saves 10 to 20 % of the memory traffic of a step, and costs more arithmetic: the
+noise of a tile is drawn again for each block of examples.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from bnn_jax import gaussian, noise
-from bnn_jax.noise import PRNGKey
+from bnn_jax.noise import KeyWords, PRNGKey, Words
 
-GENERATORS: dict[str, Callable[[Any, Any], Any]] = {
+GENERATORS: dict[str, Callable[[KeyWords, Words], Words]] = {
     "threefry": partial(noise.threefry_words, rounds=20),
     "threefry13": partial(noise.threefry_words, rounds=13),
     "hash": noise.hash_words,
 }
 
 _TILE = 128  # examples, inputs and outputs
+
+Kept = tuple[Array, Array, Array, Array]  # words, x, mean and rho, for the backward pass
 
 
 def sampled_dense(
@@ -48,33 +50,31 @@ def sampled_dense(
     antithetic: bool = False,
     interpret: bool | None = None,
 ) -> Float[Array, "batch outputs"]:
-    """One weight draw for the whole batch, made inside the product.
+    """Returns x @ w, where the weights w are drawn once for the whole batch, inside the product.
 
-    Weights are drawn and products summed in float32, whatever the types. Derivatives are those of
-    reverse mode, of first order, with respect to x, mean and rho.
+    Weights are drawn and products are summed in float32 for inputs of any type. First derivatives
+    with respect to x, mean and rho are available, in reverse mode.
 
     Args:
-        key: the draw's.
+        key: draws the weights.
         x: the inputs, (batch, inputs).
-        mean: of the weights, (inputs, outputs).
-        rho: of the weights, (inputs, outputs); std = softplus(rho) + 1e-6.
+        mean: the means of the weights, (inputs, outputs).
+        rho: the scale parameters of the weights, (inputs, outputs); std = softplus(rho) + 1e-6.
         generator: threefry, threefry13 or hash, as in `noise`.
-        antithetic: mean - std * epsilon.
-        interpret: run in Pallas' interpreter; None does so on a CPU.
+        antithetic: use the opposite noise: mean - std * epsilon.
+        interpret: run in Pallas' interpreter; None means on a CPU only.
 
     Raises:
-        ValueError: shapes that do not fit, or a generator that does not count its draws.
+        ValueError: the shapes do not fit, or the generator is not one of `GENERATORS`.
 
-    Source: the law is that of Blundell et al. 2015, arXiv:1505.05424.
+    Source: the distribution is that of Blundell et al. 2015, arXiv:1505.05424.
     """
     if generator not in GENERATORS:
-        raise ValueError(
-            f"The generators of a product are {', '.join(GENERATORS)}; got {generator!r}."
-        )
+        raise ValueError(f"generator must be one of {', '.join(GENERATORS)}, got {generator!r}.")
     shapes = x.shape, mean.shape, rho.shape
     if {len(s) for s in shapes} != {2} or x.shape[1] != len(mean) or mean.shape != rho.shape:
         raise ValueError(
-            "sampled_dense takes x (batch, inputs), mean and rho (inputs, outputs); got shapes "
+            "sampled_dense needs x (batch, inputs), mean and rho (inputs, outputs), got the shapes "
             f"{', '.join(map(str, shapes))}."
         )
     if interpret is None:
@@ -88,9 +88,9 @@ class _Draw:
     """How weights are drawn, tile by tile.
 
     Attributes:
-        outputs: the number of columns of the whole array, in which elements are counted.
-        generator: of the bits.
-        antithetic: with the opposite noise.
+        outputs: the number of columns of the whole array, which numbers its elements.
+        generator: the generator of the bits.
+        antithetic: use the opposite noise.
         interpret: run the kernels in Pallas' interpreter.
     """
 
@@ -99,8 +99,8 @@ class _Draw:
     antithetic: bool
     interpret: bool
 
-    def noise(self, words: Any, row: Any, column: Any) -> Float[Array, "rows columns"]:
-        """The standard normal draws of the tile that starts at this element."""
+    def noise(self, words: jax.Ref, row: Array, column: Array) -> Float[Array, "rows columns"]:
+        """Returns the standard normal draws of the tile that starts at this element."""
         shape = (_TILE, _TILE)
         rows = lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.asarray(row, jnp.uint32)
         columns = lax.broadcasted_iota(jnp.uint32, shape, 1) + jnp.asarray(column, jnp.uint32)
@@ -110,18 +110,18 @@ class _Draw:
         draws = noise.normal_of(bits)
         return -draws if self.antithetic else draws
 
-    def weights(self, words: Any, mean: Array, rho: Array, row: Any, column: Any) -> Array:
+    def weights(self, words: jax.Ref, mean: Array, rho: Array, row: Array, column: Array) -> Array:
         std = gaussian.softplus(rho.astype(jnp.float32)) + gaussian.STD_FLOOR
         drawn = mean.astype(jnp.float32) + std * self.noise(words, row, column)
         return drawn.astype(mean.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(draw: _Draw, words: Any, x: Array, mean: Array, rho: Array) -> Array:
-    def kernel(words: Any, x: Any, mean: Any, rho: Any, y: Any) -> None:
+def _product(draw: _Draw, words: Array, x: Array, mean: Array, rho: Array) -> Array:
+    def kernel(words: jax.Ref, x: jax.Ref, mean: jax.Ref, rho: jax.Ref, y: jax.Ref) -> None:
         column = pl.program_id(1) * _TILE
 
-        def term(row: Any, part: Any) -> Array:
+        def term(row: Array, part: slice | pl.Slice) -> Array:
             w = draw.weights(words, mean[part, :], rho[part, :], row, column)
             return _dot(x[:, part], w, 1, 0)
 
@@ -132,13 +132,11 @@ def _product(draw: _Draw, words: Any, x: Array, mean: Array, rho: Array) -> Arra
     return y
 
 
-def _forward(
-    draw: _Draw, words: Any, x: Array, mean: Array, rho: Array
-) -> tuple[Array, tuple[Any, ...]]:
+def _forward(draw: _Draw, words: Array, x: Array, mean: Array, rho: Array) -> tuple[Array, Kept]:
     return _product(draw, words, x, mean, rho), (words, x, mean, rho)
 
 
-def _backward(draw: _Draw, kept: tuple[Any, ...], dy: Array) -> tuple[Any, ...]:
+def _backward(draw: _Draw, kept: Kept, dy: Array) -> tuple[None, Array, Array, Array]:
     words, x, mean, rho = kept
     return None, _d_inputs(draw, words, dy, mean, rho), *_d_weights(draw, words, x, dy, rho)
 
@@ -146,11 +144,11 @@ def _backward(draw: _Draw, kept: tuple[Any, ...], dy: Array) -> tuple[Any, ...]:
 _product.defvjp(_forward, _backward)
 
 
-def _d_inputs(draw: _Draw, words: Any, dy: Array, mean: Array, rho: Array) -> Array:
-    def kernel(words: Any, dy: Any, mean: Any, rho: Any, dx: Any) -> None:
+def _d_inputs(draw: _Draw, words: Array, dy: Array, mean: Array, rho: Array) -> Array:
+    def kernel(words: jax.Ref, dy: jax.Ref, mean: jax.Ref, rho: jax.Ref, dx: jax.Ref) -> None:
         row = pl.program_id(1) * _TILE
 
-        def term(column: Any, part: Any) -> Array:
+        def term(column: Array, part: slice | pl.Slice) -> Array:
             w = draw.weights(words, mean[:, part], rho[:, part], row, column)
             return _dot(dy[:, part], w, 1, 1)
 
@@ -161,8 +159,10 @@ def _d_inputs(draw: _Draw, words: Any, dy: Array, mean: Array, rho: Array) -> Ar
     return dx
 
 
-def _d_weights(draw: _Draw, words: Any, x: Array, dy: Array, rho: Array) -> tuple[Array, Array]:
-    def kernel(words: Any, x: Any, dy: Any, rho: Any, d_mean: Any, d_rho: Any) -> None:
+def _d_weights(draw: _Draw, words: Array, x: Array, dy: Array, rho: Array) -> tuple[Array, Array]:
+    def kernel(
+        words: jax.Ref, x: jax.Ref, dy: jax.Ref, rho: jax.Ref, d_mean: jax.Ref, d_rho: jax.Ref
+    ) -> None:
         row, column = pl.program_id(0) * _TILE, pl.program_id(1) * _TILE
         total = _sum_of_tiles(lambda _, part: _dot(x[part, :], dy[part, :], 0, 0), x.shape[0])
         d_mean[...] = total.astype(d_mean.dtype)
@@ -174,10 +174,10 @@ def _d_weights(draw: _Draw, words: Any, x: Array, dy: Array, rho: Array) -> tupl
     return d_mean, d_rho
 
 
-def _sum_of_tiles(term: Callable[[Any, Any], Array], length: int) -> Array:
-    """The sum of term(start, slice) over the tiles of a contracted axis."""
+def _sum_of_tiles(term: Callable[[Array, slice | pl.Slice], Array], length: int) -> Array:
+    """Returns the sum of term(start, slice) over the tiles of a contracted axis."""
 
-    def add(k: Any, total: Array) -> Array:
+    def add(k: Array, total: Array) -> Array:
         return total + term(k * _TILE, pl.ds(k * _TILE, _TILE))
 
     return lax.fori_loop(0, length // _TILE, add, jnp.zeros((_TILE, _TILE), jnp.float32))
@@ -193,13 +193,13 @@ Operand = tuple[Array, pl.BlockSpec]
 
 
 def _rows_of(grid_axis: int, array: Array) -> Operand:
-    """For each step along the grid's axis, a tile of rows, with all columns."""
+    """Passes a tile of rows with all columns to each step along a grid axis."""
     padded = _padded(array)
     return padded, pl.BlockSpec((_TILE, padded.shape[1]), lambda *at: (at[grid_axis], 0))
 
 
 def _columns_of(grid_axis: int, array: Array) -> Operand:
-    """For each step along the grid's axis, a tile of columns, with all rows."""
+    """Passes a tile of columns with all rows to each step along a grid axis."""
     padded = _padded(array)
     return padded, pl.BlockSpec((padded.shape[0], _TILE), lambda *at: (0, at[grid_axis]))
 
@@ -209,7 +209,7 @@ def _tile_of(array: Array) -> Operand:
 
 
 def _padded(array: Array) -> Array:
-    """With zeros up to whole tiles: they add nothing to a sum over a contracted axis."""
+    """Pads with zeros to whole tiles, which add nothing to a sum over a contracted axis."""
     missing = [-size % _TILE for size in array.shape]
     return jnp.pad(array, [(0, m) for m in missing]) if any(missing) else array
 
@@ -217,12 +217,12 @@ def _padded(array: Array) -> Array:
 def _call(
     draw: _Draw,
     kernel: Callable[..., None],
-    words: Any,
+    words: Array,
     operands: Sequence[Operand],
     shape: tuple[int, ...],
-    dtypes: Sequence[Any],
+    dtypes: Sequence[DTypeLike],
 ) -> list[Array]:
-    """Run the kernel once for each tile of the results, all of this shape."""
+    """Runs the kernel once for each tile of the results, which all have this shape."""
     grid = tuple(-(-size // _TILE) for size in shape)
     tile = pl.BlockSpec((_TILE, _TILE), lambda i, j: (i, j))
     whole = tuple(n * _TILE for n in grid)
