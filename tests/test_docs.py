@@ -49,6 +49,13 @@ def test_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     assert masks.mutual_information.shape == (200,)
 
 
+def test_inference() -> None:
+    names = run_blocks(ROOT / "docs" / "inference.md")
+    assert names["result"].evaluate(names["x"], names["y"])["rmse"] < 0.2
+    assert int(names["state"].step) == 100
+    assert names["posterior"].size == 10
+
+
 @pytest.mark.slow
 def test_networks(capsys: pytest.CaptureFixture[str]) -> None:
     page = ROOT / "docs" / "networks.md"

@@ -113,7 +113,7 @@ class Config(Section):
                 f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be less than "
                 f"training.epochs ({epochs}): lower it"
             )
-        if isinstance(schedule, LinearKL) and schedule.warmup_epochs > epochs:
+        if isinstance(schedule, LinearKL) and schedule.epochs(epochs) > epochs:
             raise ValueError(
                 f"objective.kl_schedule.warmup_epochs ({schedule.warmup_epochs:g}) must be at most "
                 f"training.epochs ({epochs}), or the KL never reaches its full weight: lower it"

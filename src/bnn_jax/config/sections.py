@@ -107,10 +107,25 @@ class ConstantKL(Section):
 
 
 class LinearKL(Section):
-    """A linear increase from 0 to the full weight over the first epochs."""
+    """A linear increase from 0 to the full weight over the first epochs, or a share of them."""
 
     name: Literal["linear"]
-    warmup_epochs: Positive
+    warmup_epochs: Positive | None = None
+    warmup_share: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "LinearKL":
+        if (self.warmup_epochs is None) == (self.warmup_share is None):
+            raise ValueError(
+                "objective.kl_schedule linear takes one of warmup_epochs, such as 10, and "
+                "warmup_share, a share of training.epochs such as 0.5: set one"
+            )
+        return self
+
+    def epochs(self, of: int) -> float:
+        """Returns the length of the warm-up in epochs, of so many in all."""
+        share = self.warmup_share or 0.0
+        return share * of if self.warmup_epochs is None else self.warmup_epochs
 
 
 class CyclicalKL(Section):

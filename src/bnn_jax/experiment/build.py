@@ -176,7 +176,7 @@ def build_schedule(
     """Returns the factor of the KL as a function of the step."""
     if isinstance(settings, sections.LinearKL):
         return objective.linear(
-            warmup_steps=max(1, round(settings.warmup_epochs * steps_per_epoch))
+            warmup_steps=max(1, round(settings.epochs(epochs) * steps_per_epoch))
         )
     if isinstance(settings, sections.CyclicalKL):
         total = epochs * steps_per_epoch
