@@ -23,7 +23,7 @@ def network(params: Any, x: Any) -> Any:
 
 
 def outputs(seed: int, samples: int = S, antithetic: bool = False) -> np.ndarray:
-    """What `predict` has to average, sample by sample, in float64."""
+    """Returns the values that `predict` averages, sample by sample, in float64."""
     each = []
     for s in range(samples):
         k = jax.random.fold_in(key(seed), s // 2 if antithetic else s)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bnn_jax.fitting import fit as fit
     from bnn_jax.gaussian import Gaussian as Gaussian
     from bnn_jax.interpreter import estimators as estimators
+    from bnn_jax.interpreter import random_array as random_array
     from bnn_jax.predictive import predict as predict
     from bnn_jax.priors import LaplacePrior as LaplacePrior
     from bnn_jax.priors import NormalPrior as NormalPrior
@@ -76,6 +77,7 @@ _HOMES = {
     "posteriors": "posteriors",
     "predict": "predictive",
     "priors": "priors",
+    "random_array": "interpreter.random_array",
     "report": "report",
     "to_bnn": "transforms",
     "toolbox": "toolbox",

@@ -122,7 +122,7 @@ def conv(*args: Any, **options: Any) -> ConvReparam:
         (lambda: dense()(jnp.ones((2, 5))), ValueError, r"\(\.\.\., 3\), got \(2, 5\)"),
         (lambda: conv()(jnp.ones((2, 4, 9, 9))), ValueError, "channels last"),
         (lambda: dense()(jnp.ones((2, 3)), rngs=3), TypeError, "rngs"),
-        (lambda: NormalPrior(std=0), ValueError, "std > 0"),
+        (lambda: NormalPrior(std=0), ValueError, "std must be positive"),
         (lambda: NormalPrior(0, 0.1), TypeError, "dtype"),
         (lambda: NormalPosterior(3, (2,)), TypeError, "name"),
         (lambda: NormalPosterior("w", 3), TypeError, "shape"),

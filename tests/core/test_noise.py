@@ -1,4 +1,4 @@
-"""The law of the noise, for each generator: what a weight's draws are taken for is what they are.
+"""The distribution of the noise, for each generator.
 
 Bounds are in standard errors of the statistic under the exact law, five of them unless stated.
 """

@@ -60,7 +60,7 @@ def test_many_draws_give_the_expected_probability() -> None:
     error = np.sqrt(np.sum(weight * values**2) - mean**2) / np.sqrt(len(draws))
     got = np.exp(-float(aleatoric_loss.classification(*given(logits, std, labels, draws))))
     assert abs(got - mean) < 5 * error
-    # Noise shared by the logits cancels in part, which is another law.
+    # Noise shared by the logits cancels in part, which is a different distribution.
     shared = np.sum(weight * scipy.special.expit(-1.5 + (std[0, 1] - std[0, 0]) * z))
     assert abs(shared - mean) > 20 * error
 

@@ -541,7 +541,7 @@ WRONG: dict[str, tuple[Callable[[TransformToBNN], Any], type[Exception], str]] =
     "no dict returned": (
         lambda t: t.transform_to_bnn_model(lambda layer: [3, 3]),
         TypeError,
-        "^a: .*has to return",
+        "^a: .*must return",
     ),
     "given twice": (
         lambda t: t.transform_to_bnn_model(add_dense_args={"has_bias": True}),

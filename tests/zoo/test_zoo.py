@@ -1,7 +1,7 @@
 """Networks of many kinds, written with no thought of Bayes, become Bayesian without a change.
 
 For each network and each estimator one training step is compiled, with the scale of the noise as
-an argument: at scale 0 it has to be the network itself, and at scale 1 its gradients are looked at.
+an argument: at scale 0 it must be the network itself, and at scale 1 its gradients are looked at.
 """
 
 import contextlib

@@ -123,8 +123,8 @@ class DenseLocalReparam(DenseReparam):
     Args:
         *args: those of `DenseReparam`, in its order.
         approximate: allow inputs of rank 3 and more. There the positions of an example share W,
-            but their outputs are drawn independently: the law of each output is right, that of
-            sums over positions is not.
+            but their outputs are drawn independently: the distribution of each output is correct,
+            that of sums over positions is not.
         **options: the keyword-only arguments of `DenseReparam`.
     """
 

@@ -57,7 +57,7 @@ class WithBNNLossCell(nnx.Module):
         if isinstance(data_loss, tuple | list | dict) or jnp.shape(data_loss) != ():
             what = getattr(data_loss, "shape", type(data_loss).__name__)
             raise ValueError(
-                f"loss_fn has to return a scalar, got {what}: reduce over the batch by mean or "
+                f"loss_fn must return a scalar, got {what}: reduce over the batch by mean or "
                 "sum. (MindSpore adds the KL divergence to every element.)"
             )
         kl = sum(kl_by_layer(self.backbone, self.reverse_kl).values(), start=jnp.zeros(()))

@@ -85,7 +85,7 @@ def _apart(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
 
 
 def _linear(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]] | None:
-    """The outputs of an operation that is linear in each argument, of which one is a pair."""
+    """Returns the outputs of an operation that is linear in each argument; one is a pair."""
     if [type(cell.value) for cell in cells if _is_pair(cell)] != [Around]:
         return None
     mean, spread = (bind(eqn, [_part(c.value, name) for c in cells]) for name in ("mean", "spread"))

@@ -1,6 +1,6 @@
 """Where the examples are in the values of a forward pass, operation by operation.
 
-Estimators that draw for each example have to know the axis that counts the examples. It is axis 0
+Estimators that draw for each example must know the axis that counts the examples. It is axis 0
 of the inputs, and moves when data are transposed or reshaped. Where it cannot be followed, as when
 examples and positions are merged into one axis, it is None, and weights are sampled once.
 """

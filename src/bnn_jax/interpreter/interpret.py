@@ -25,7 +25,7 @@ class Cell(Generic[V]):
     """A value during an interpretation.
 
     Attributes:
-        value: an array, or what the interpretation carries in the place of one.
+        value: an array, or what the interpretation carries instead of one.
         data: whether it depends on the function's data and not on its params alone.
         axis: the axis that counts the examples; None if there is none, or it is not known.
     """

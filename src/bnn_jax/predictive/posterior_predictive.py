@@ -146,7 +146,7 @@ def _summarise(
     levels: tuple[float, ...],
     stacked: int,
 ) -> dict[str, PyTree]:
-    """Returns the summary of one chunk of examples, the first of which has the number `start`.
+    """Returns the summary of one chunk of examples, whose first example has the number `start`.
 
     Args:
         stacked: num_samples, to keep the outputs of all weight samples; otherwise 0.

@@ -161,7 +161,7 @@ def centred_on(weights: PyTree, std: float) -> PyTree:
     """Returns N(w, std) around each given weight: the prior of empirical Bayes (MOPED).
 
     Args:
-        weights: a params tree, or a posterior, of which the means are used.
+        weights: a params tree, or a posterior, whose means are used.
         std: one std for all.
 
     Returns:

@@ -50,7 +50,7 @@ def to_bnn(
         variables: linen: the variables with "params"; function: the params; NNX: nothing.
         where: which weights become random; see `transforms.selection`.
         estimator: one of reparam, local_reparam, flipout (or a registered one) for all weights, or
-            {path pattern: name}, of which the first that matches counts; weights that none matches
+            {path pattern: name}, where the first match counts; weights that none matches
             get reparam. A single name means: wherever it can be used. A weight that is used twice,
             in a loop, or on data whose examples are not on axis 0 is drawn once, by reparam;
             local_reparam becomes flipout where an example meets a weight at several positions; and
@@ -73,13 +73,13 @@ def to_bnn(
     """
     if not isinstance(inputs, tuple):
         raise TypeError(
-            f"inputs has to be a tuple of the network's arguments, inputs=(x,); got "
+            f"inputs must be a tuple of the network's arguments, inputs=(x,); got "
             f"{type(inputs).__name__}."
         )
     network = as_network(model, variables)
     chosen = set(select(where, network, inputs))
     if not initial_std > 0:
-        raise ValueError(f"initial_std has to be > 0, got {initial_std!r}.")
+        raise ValueError(f"initial_std must be > 0, got {initial_std!r}.")
     keys = None if fresh is None else gaussian.leaf_keys(fresh, network.params)
 
     def start(path: Any, leaf: Any, *key: PRNGKey) -> Any:

@@ -127,7 +127,7 @@ def make_rule(
 def new_layer(layer: Any, rule: Rule, std: float | None, rngs: nnx.Rngs) -> BayesianLayer:
     given = rule.get_args(layer)
     if not isinstance(given, Mapping):
-        raise TypeError(f"get_args has to return a dict of arguments, it returned {given!r}.")
+        raise TypeError(f"get_args must return a dict of arguments, it returned {given!r}.")
     twice = [name for name in rule.add_args if name in given]
     if twice:
         raise ValueError(

@@ -81,7 +81,7 @@ def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]
         chosen = [p for p, leaf in leaves.items() if where(p, _type_of(p, layer_types), leaf)]
     else:
         raise TypeError(
-            f"where has to be one of {', '.join(NAMED)}, a path pattern or a list of them, a layer "
+            f"where must be one of {', '.join(NAMED)}, a path pattern or a list of them, a layer "
             f"type, or a function (path, layer type, array) -> bool; got {where!r}."
         )
     if not chosen:

@@ -40,8 +40,8 @@ class TransformToBNN:
     is, bit for bit. Either all is replaced or, with an error, nothing.
 
     The new training cell has the same optax transformation and the same filter `wrt`, so all
-    settings of the optimizer hold. Its state starts anew, the step and the schedule included, and
-    for parameters that stay as well: one step count serves all of them, and Adam's correction would
+    settings of the optimizer hold. Its state is initialised again, step and schedule included, also
+    for parameters that stay: one step count serves all of them, and Adam's correction would
     be wrong for the new ones with a count that is not theirs. (What inject_hyperparams had changed
     is state too.) The cell that was given cannot be trained any more, its optimizer knows the old
     parameters; use the one that is returned.
@@ -109,7 +109,7 @@ class TransformToBNN:
                 get_dense_args gives.
             add_conv_args: as add_dense_args, for `ConvReparam`.
             keep_weights: the posteriors' means start at the network's weights. By default they
-                start as in MindSpore, mean ~ N(0, 0.1), whatever the weights were.
+                start as in MindSpore, mean ~ N(0, 0.1), for any given weights.
             initial_std: with keep_weights, the std that every posterior starts with.
 
         Returns:
@@ -166,7 +166,7 @@ class TransformToBNN:
         self, rules: Sequence[Rule], keep_weights: bool, initial_std: float
     ) -> TrainOneStepCell:
         if not initial_std > 0:
-            raise ValueError(f"initial_std has to be > 0, got {initial_std!r}.")
+            raise ValueError(f"initial_std must be > 0, got {initial_std!r}.")
         new = self._new_layers(rules, initial_std if keep_weights else None)
         undo: list[Callable[[], None]] = []
         try:
@@ -253,7 +253,7 @@ def _require_same_filter(wrt: Any, path: Path, layer: Any, bayesian: BayesianLay
 def _swap(node: Any, new: Mapping[int, Any], seen: set[int], undo: list[Callable[[], None]]) -> Any:
     """Put the new layers into every container below; returns what takes the node's own place.
 
-    Tuples are made anew, all else is changed in place; `undo` gets what reverses each change.
+    Tuples are replaced, all else is changed in place; `undo` gets what reverses each change.
     """
     if id(node) in new:
         return new[id(node)]

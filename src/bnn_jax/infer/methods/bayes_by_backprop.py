@@ -50,7 +50,7 @@ class BayesByBackprop:
         antithetic: draw them in pairs with opposite noise.
         kl_every: compute the value of the KL in every so many steps only.
         sticking_the_landing: the gradient of Roeder et al., of lower variance near the optimum.
-            The weights are drawn once a step, whatever the model's estimators.
+            The weights are drawn once a step, under any estimator of the model.
         learn_prior: learn the std of a normal prior for each layer.
     """
 

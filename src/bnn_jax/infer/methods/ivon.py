@@ -41,7 +41,7 @@ Estimates = tuple[Leaves, Leaves, Leaves]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Core:
-    """The variational part of the state, in float32 (or float64) whatever the network's dtype.
+    """The variational part of the state, in float32 (or float64) for any dtype of the network.
 
     Attributes:
         mean, hess, momentum: m, h and g of each random weight by its path.
