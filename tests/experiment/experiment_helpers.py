@@ -17,6 +17,8 @@ from bnn_jax.fitting import loop as loops
 CONFIGS = Path(__file__).parents[2] / "configs"
 LENET = CONFIGS / "lenet5.yaml"
 SMALL = [
+    "objective.kl_schedule={name: constant}",
+    "posterior.rho_mean=-5.0",
     "model={name: mlp, hidden: [16]}",
     "data.image_size=null",
     "data.train_examples=256",

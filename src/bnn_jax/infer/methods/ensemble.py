@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from bnn_jax import gaussian
+from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.method import Inference, Method
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
@@ -46,7 +47,7 @@ class State:
         structure: the structure of a member's state under `vmap`, else None.
     """
 
-    step: Int[Array, ""]
+    step: Leaf
     members: PyTree
     structure: Any = None
 

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, noise
-from bnn_jax.gaussian import Gaussian
+from bnn_jax.gaussian import Gaussian, Leaf
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.bayes_by_backprop import normal_prior
 from bnn_jax.infer.methods.map import apply
@@ -33,7 +33,7 @@ from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import MeanField
 
 # Arrays by the path of a leaf.
-Leaves = dict[str, Array]
+Leaves = dict[str, Leaf]
 # g^, h^ and the gradients of the params that are not random.
 Estimates = tuple[Leaves, Leaves, Leaves]
 
@@ -51,7 +51,7 @@ class Core:
     mean: Leaves
     hess: Leaves
     momentum: Leaves
-    updates: Int[Array, ""]
+    updates: Leaf
 
 
 @jax.tree_util.register_dataclass
@@ -68,12 +68,12 @@ class State:
         sums: accumulated estimates (g^, h^, gradients of the rest); None if each step updates.
     """
 
-    step: Int[Array, ""]
+    step: Leaf
     core: Core
-    rest: Leaves
+    rest: PyTree
     opt_state: PyTree
     variables: PyTree
-    sums: Estimates | None
+    sums: PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

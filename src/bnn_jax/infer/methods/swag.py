@@ -22,8 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
+from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import apply
 from bnn_jax.infer.problem import Batch, Problem
@@ -48,7 +49,7 @@ class Moments:
         deviations: the last `rank` differences from the running average, on axis 0; None likewise.
     """
 
-    count: Array
+    count: Leaf
     mean: PyTree
     squares: PyTree
     deviations: PyTree
@@ -71,7 +72,7 @@ class State:
         moments: of the iterates collected so far.
     """
 
-    step: Int[Array, ""]
+    step: Leaf
     params: PyTree
     opt_state: PyTree
     variables: PyTree
