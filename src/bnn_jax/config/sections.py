@@ -117,8 +117,8 @@ class LinearKL(Section):
     def _one_length(self) -> "LinearKL":
         if (self.warmup_epochs is None) == (self.warmup_share is None):
             raise ValueError(
-                "objective.kl_schedule linear takes one of warmup_epochs, such as 10, and "
-                "warmup_share, a share of training.epochs such as 0.5: set one"
+                "set one of objective.kl_schedule.warmup_epochs (> 0) and "
+                "objective.kl_schedule.warmup_share (a share of training.epochs, such as 0.5)"
             )
         return self
 
