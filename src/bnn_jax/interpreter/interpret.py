@@ -1,7 +1,7 @@
 """One evaluator of jaxprs, for every interpretation of them.
 
-An interpretation replaces the values of a function by values of its own type: arrays of which some
-are random weights, antithetic pairs, sets of names. Its rules say what an operation does with them:
+An interpretation replaces the values of a function by values of its own type, such as
+random weights, antithetic pairs or sets of names. Its rules say what an operation does with them:
 
     rules = Rules(default=..., table={"dot_general": ..., "add": ...})
     cells = interpret(*trace(fn, *args)[:2], [Cell(value) for value in values], rules)
