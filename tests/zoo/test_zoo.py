@@ -266,7 +266,7 @@ def test_a_weight_used_twice_is_drawn_once_or_an_error_that_names_it(
                 jax.random.key(0),
                 posterior,
                 *case.inputs(0),
-                report=report,
+                rules_used=report,
                 **case.call_kwargs(),
             ),
             bnn.posterior,
