@@ -20,6 +20,7 @@ EXTRAS = {
         "tensorflow_datasets",
     ),
     "distributions": ("numpyro",),
+    "parquet": ("pyarrow",),
     "plot": ("matplotlib",),
     "samplers": ("blackjax",),
 }
