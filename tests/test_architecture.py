@@ -157,7 +157,6 @@ LONG_FILES: set[str] = {
     "tests/zoo/zoo_nnx.py",
 }
 LONG_FUNCTIONS: set[str] = {
-    "src/bnn_jax/predictive/members.py: of",
     "tests/transforms/test_pretrained.py: test_a_pretrained_lenet",
 }
 

@@ -47,6 +47,8 @@ def test_prediction(capsys: pytest.CaptureFixture[str]) -> None:
     assert curve.num_samples == 100
     assert one.mutual_information.max() < 1e-6 < few.mutual_information.max()
     assert masks.mutual_information.shape == (200,)
+    assert names["candidate"].shape == (1,)
+    assert abs(names["slope"]).max() > 0
 
 
 def test_inference() -> None:

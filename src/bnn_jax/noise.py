@@ -41,6 +41,7 @@ from bnn_jax._compiler import materialise
 
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 Words = UInt32[Array, "..."]
+Shape = tuple[Any, ...]  # of ints, or of the symbolic sizes of jax.export
 KeyWords = UInt32[Array, "2"] | tuple[Array, Array]
 
 
@@ -129,9 +130,7 @@ def generator_in_use() -> str:
     return name or ("threefry13" if jax.default_backend() == "cpu" else "rbg")
 
 
-def normal(
-    key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "..."]:
+def normal(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Returns independent standard normal draws of the given shape, at most 6.34 in magnitude.
 
     Draws of less than 32 bits are made in float32 and rounded: a generator of 16-bit uniforms has
@@ -139,19 +138,17 @@ def normal(
     """
     dtype = jnp.dtype(dtype)
     name = generator_in_use()
-    if dtype.itemsize > 4 or name == "jax" or math.prod(shape) >= _MOST:
+    if dtype.itemsize > 4 or name == "jax" or _too_many(shape):
         wide = dtype if dtype.itemsize >= 4 else jnp.float32
         return jax.random.normal(key, shape, wide).astype(dtype)
     return normal_of(_words(key, shape, name)).astype(dtype)
 
 
-def signs(
-    key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
-) -> Float[Array, "..."]:
+def signs(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Returns independent signs, -1 or +1 with probability one half each, of one bit each."""
     name = generator_in_use()
     size = math.prod(shape)
-    if name == "jax" or size >= _MOST:
+    if name == "jax" or _too_many(shape):
         return jax.random.rademacher(key, shape, dtype)
     words = _words(key, (-(-size // 32),), name)
     bits = (words[:, None] >> lax.iota(jnp.uint32, 32)[None]) & jnp.uint32(1)
@@ -160,12 +157,23 @@ def signs(
     return materialise(1, divide_by=1 - 2 * negative)
 
 
-def _words(key: PRNGKey, shape: tuple[int, ...], name: str) -> Words:
+def _too_many(shape: Shape) -> bool:
+    """Returns whether a counter of 32 bits cannot number the elements; False for unknown sizes.
+
+    The sizes of an exported program may be symbolic. Beyond 2^32 elements its noise repeats.
+    """
+    try:
+        return math.prod(shape) >= _MOST
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
+
+
+def _words(key: PRNGKey, shape: Shape, name: str) -> Words:
     """Returns independent words of 32 bits."""
     return GENERATORS[name](key, shape)
 
 
-def _threefry(key: PRNGKey, shape: tuple[int, ...], rounds: int = 20) -> Words:
+def _threefry(key: PRNGKey, shape: Shape, rounds: int = 20) -> Words:
     return threefry_words(jax.random.bits(key, (2,), jnp.uint32), _counter(shape), rounds)
 
 
@@ -186,7 +194,7 @@ def threefry_words(key: KeyWords, counter: Words, rounds: int) -> Words:
     return x ^ y
 
 
-def _hash(key: PRNGKey, shape: tuple[int, ...]) -> Words:
+def _hash(key: PRNGKey, shape: Shape) -> Words:
     return hash_words(jax.random.bits(key, (2,), jnp.uint32), _counter(shape))
 
 
@@ -202,16 +210,16 @@ def _lowbias32(x: Words) -> Words:
     return x ^ (x >> jnp.uint32(16))
 
 
-def _rbg(key: PRNGKey, shape: tuple[int, ...]) -> Words:
+def _rbg(key: PRNGKey, shape: Shape) -> Words:
     words = jax.random.bits(key, (4,), jnp.uint32)
     return jax.random.bits(jax.random.wrap_key_data(words, impl="rbg"), shape, jnp.uint32)
 
 
-def _jax(key: PRNGKey, shape: tuple[int, ...]) -> Words:
+def _jax(key: PRNGKey, shape: Shape) -> Words:
     return jax.random.bits(key, shape, jnp.uint32)
 
 
-GENERATORS: dict[str, Callable[[PRNGKey, tuple[int, ...]], Words]] = {
+GENERATORS: dict[str, Callable[[PRNGKey, Shape], Words]] = {
     "threefry": _threefry,
     "threefry13": partial(_threefry, rounds=13),
     "rbg": _rbg,
@@ -220,13 +228,16 @@ GENERATORS: dict[str, Callable[[PRNGKey, tuple[int, ...]], Words]] = {
 }
 
 
-def _counter(shape: tuple[int, ...]) -> Words:
+def _counter(shape: Shape) -> Words:
     """Returns the number of each element, in row-major order."""
     count = jnp.zeros(shape, jnp.uint32)
     stride = 1
     for axis in reversed(range(len(shape))):
-        if shape[axis] > 1:
-            count = count + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        if shape[axis] != 1:
+            place = lax.broadcasted_iota(jnp.uint32, shape, axis)
+            known = isinstance(stride, int)
+            factor = jnp.uint32(stride) if known else jnp.asarray(stride).astype(jnp.uint32)
+            count = count + place * factor
         stride *= shape[axis]
     return count
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from scipy import special, stats
 
 from bnn_jax import noise
@@ -262,3 +263,24 @@ def test_unknown_generators_are_told() -> None:
         noise.check_generator("three")
     with pytest.raises(ValueError, match="got 'lcg'"), noise.generator("lcg"):
         pass
+
+
+@pytest.mark.parametrize("name", ["threefry13", "rbg", "jax"])
+def test_a_shape_with_symbolic_sizes_has_the_same_bits(name: str) -> None:
+    def draws(key_data: Any, x: Any, y: Any) -> Any:
+        key = jax.random.wrap_key_data(key_data)
+        with noise.generator(name):
+            shape = (2, x.shape[0], y.shape[0])
+            return noise.normal(key, shape), noise.signs(jax.random.fold_in(key, 1), shape)
+
+    rows, columns = export.symbolic_shape("rows, columns")
+    words = jax.random.key_data(jax.random.key(4))
+    float32 = jnp.dtype("float32")
+    sizes = [jax.ShapeDtypeStruct((n,), float32) for n in (rows, columns)]
+    exported = export.export(jax.jit(draws))(words, *sizes)
+    for n, m in ((1, 3), (5, 7)):
+        x, y = jnp.zeros(n), jnp.zeros(m)
+        for got, expected in zip(
+            exported.call(words, x, y), jax.jit(draws)(words, x, y), strict=True
+        ):
+            np.testing.assert_array_equal(got, expected)

@@ -3,3 +3,4 @@
 from bnn_jax.predictive.posterior_predictive import predict as predict
 from bnn_jax.predictive.predictions import Classification as Classification
 from bnn_jax.predictive.predictions import Regression as Regression
+from bnn_jax.predictive.predictor import build as build

@@ -92,8 +92,7 @@ def of(
     kwargs: Mapping[str, object],
 ) -> Members[PyTree]:
     """Checks the arguments of `predict`, and returns the networks that it averages over."""
-    if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
-        raise ValueError(f"num_samples must be at least 1, got {num_samples!r}.")
+    call = check(model, num_samples)
     if isinstance(posterior, posteriors.MeanField | posteriors.Point):
         variables = posterior.variables if variables is None else variables
         posterior = (
@@ -101,19 +100,10 @@ def of(
         )
     network = getattr(model, "network", None)  # of a BayesianModel
     if network is not None:
-        call = network.call
         posterior = getattr(model, "posterior", None) if posterior is None else posterior
         variables = getattr(model, "variables", None) if variables is None else variables
-    elif callable(model) and not _is_flax_module(model):
-        call = model
-        if variables is not None:
-            raise ValueError("A plain function has no variables: leave them out, or close over.")
-    else:
-        raise TypeError(
-            "predict takes what to_bnn returns, a function (params, x) with posterior=, or a "
-            f"function (key, x) that draws its own noise; got {type(model).__name__}. Convert a "
-            "Flax module with to_bnn, or pass a function that calls it."
-        )
+    elif variables is not None:
+        raise ValueError("A plain function has no variables: leave them out, or close over.")
     own_variables = isinstance(variables, list | tuple)
     kind, samples = _kind_of(posterior, num_samples, antithetic, own_variables)
     if isinstance(kind, Ensemble):
@@ -124,6 +114,22 @@ def of(
     options, arrays = _split(kwargs)
     program = Program(kind, call, network is not None, options)
     return Members(program, Data(posterior, variables, arrays), samples)
+
+
+def check(model: object, num_samples: int | None) -> Callable[..., PyTree]:
+    """Returns the function that calls the network; checks it and the number of samples."""
+    if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
+        raise ValueError(f"num_samples must be at least 1, got {num_samples!r}.")
+    network = getattr(model, "network", None)  # of a BayesianModel
+    if network is not None:
+        return network.call
+    if not callable(model) or _is_flax_module(model):
+        raise TypeError(
+            "predict takes what to_bnn returns, a function (params, x) with posterior=, or a "
+            f"function (key, x) that draws its own noise; got {type(model).__name__}. Convert a "
+            "Flax module with to_bnn, or pass a function that calls it."
+        )
+    return model
 
 
 def _kind_of(

@@ -12,8 +12,9 @@ The uncertainty of a prediction is the sum of two parts:
 
 Weight sample s is drawn with fold_in(key, s) for all examples, antithetic pair i with fold_in(key,
 i), so the result depends on the key and the number of samples and not on the chunks. One function
-is compiled: for one chunk of examples it loops over the samples and keeps running sums, so memory
-does not grow with either.
+is compiled (`predictor.summarise`): for one chunk of examples it loops over the samples and keeps
+running sums, so memory does not grow with either. `predictor.build` is the pure function for use
+inside jit, grad, vmap and export.
 
 Sources: Depeweg, Hernandez-Lobato, Doshi-Velez, Udluft 2018, arXiv:1710.07283 (the two parts);
 Houlsby, Huszar, Ghahramani, Lengyel 2011, arXiv:1112.5745 (mutual information).
@@ -21,25 +22,25 @@ Houlsby, Huszar, Ghahramani, Lengyel 2011, arXiv:1112.5745 (mutual information).
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
-from bnn_jax import likelihoods
 from bnn_jax._compiler import compiler_options
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import members, running_sums
-from bnn_jax.predictive.kinds import Data
-from bnn_jax.predictive.members import Program
-from bnn_jax.predictive.mixture_quantiles import mixture_quantile
+from bnn_jax.predictive import members
 from bnn_jax.predictive.predictions import Classification as Classification
 from bnn_jax.predictive.predictions import Regression as Regression
-from bnn_jax.predictive.running_sums import Function, Known, Sums
-
-Count = TypeVar("Count", int, Array)
+from bnn_jax.predictive.predictor import (
+    check_examples,
+    checked_likelihood,
+    prediction,
+    summarise,
+)
 
 
 def predict(
@@ -90,12 +91,17 @@ def predict(
         outputs are.
 
     Raises:
-        TypeError, ValueError: an invalid argument, before anything is computed.
+        TypeError, ValueError: an invalid argument, before anything is computed; a call inside jit,
+            grad or vmap, where `predictive.build` takes its place.
     """
+    _check_not_traced(key, x, targets, posterior, variables, kwargs)
     drawn = members.of(model, posterior, variables, num_samples, antithetic, kwargs)
     levels = tuple(float(level) for level in levels)
-    likelihood = _checked_likelihood(likelihood, targets, levels)
-    count = _num_examples(x, targets, batch_size)
+    likelihood = checked_likelihood(likelihood, targets, levels)
+    if isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+    check_examples(x, targets)
+    count = len(jax.tree.leaves(x)[0])
     stacked = drawn.num_samples if keep_samples or levels else 0
     if levels:
         batch_size = max(1, batch_size * 32 // max(32, drawn.num_samples))
@@ -121,118 +127,26 @@ def predict(
         if not keep_samples:
             del chunk["samples"]
         chunks.append({name: _kept(name, size, value) for name, value in chunk.items()})
-    return _prediction(likelihood, _joined(chunks), levels, drawn.num_samples)
+    return prediction(likelihood, _joined(chunks), levels, drawn.num_samples)
 
 
 @cache
 def _compiled() -> Callable[..., dict[str, PyTree]]:
     return jax.jit(
-        _summarise,
+        summarise,
         static_argnames=("program", "likelihood", "levels", "stacked"),
         compiler_options=compiler_options(),
     )
 
 
-def _summarise(
-    key: PRNGKey,
-    data: Data,
-    x: PyTree,
-    targets: Array | None,
-    start: Array,
-    num_samples: Array,
-    *,
-    program: Program,
-    likelihood: Known | Function,
-    levels: tuple[float, ...],
-    stacked: int,
-) -> dict[str, PyTree]:
-    """Returns the summary of one chunk of examples, whose first example has the number `start`.
-
-    Args:
-        stacked: num_samples, to keep the outputs of all weight samples; otherwise 0.
-    """
-    sums = running_sums.of(likelihood)
-    data = program.prepared(data)
-    indices = start + jnp.arange(len(jax.tree.leaves(x)[0]))
-
-    def outputs_of(group: Array) -> tuple[PyTree, ...]:
-        return program.outputs(key, data, group, x, indices)
-
-    def add_group(group: Array, total: Sums) -> Sums:
-        return add(total, group, outputs_of(group))
-
-    def add(total: Sums, group: Array, group_outputs: tuple[PyTree, ...]) -> Sums:
-        for i, outputs in enumerate(group_outputs):
-            s = group * program.group_size + i
-            added = sums.add(total, s, outputs, targets)
-            # The last group may have more members than requested, and has at least one.
-            total = added if i == 0 else _where(s < num_samples, added, total)
-        return total
-
-    def add_and_keep(total: Sums, group: Array) -> tuple[Sums, PyTree]:
-        group_outputs = outputs_of(group)
-        kept = jax.tree.map(lambda *a: jnp.stack(a), *group_outputs)
-        return add(total, group, group_outputs), kept
-
-    zero = sums.zero(jax.eval_shape(lambda: outputs_of(jnp.asarray(0))[0]), targets)
-    outputs = None
-    if stacked:
-        total, groups = jax.lax.scan(add_and_keep, zero, jnp.arange(_groups(program, stacked)))
-        outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:stacked], groups)
-    else:
-        total = jax.lax.fori_loop(0, _groups(program, num_samples), add_group, zero)
-    summary: dict[str, PyTree] = {**sums.summary(total, num_samples), "samples": outputs}
-    if levels and not isinstance(likelihood, likelihoods.Classification):
-        summary["quantiles"] = jnp.stack(
-            [mixture_quantile(likelihood, outputs, level) for level in levels]
-        )
-    return summary
-
-
-def _groups(program: Program, num_samples: Count) -> Count:
-    """Returns the number of groups for num_samples members."""
-    return -(-num_samples // program.group_size)
-
-
-def _where(condition: Array, this: PyTree, otherwise: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, otherwise)
-
-
-def _checked_likelihood(
-    likelihood: object, targets: PyTree, levels: tuple[float, ...]
-) -> Known | Function:
-    """Returns the likelihood, or the function of the outputs, if it fits the other arguments."""
-    if isinstance(likelihood, type) or not (isinstance(likelihood, Known) or callable(likelihood)):
+def _check_not_traced(*arguments: PyTree) -> None:
+    """Raises a TypeError inside jit, grad, vmap or scan."""
+    if any(isinstance(a, Tracer) for a in jax.tree.leaves((arguments, jnp.zeros(())))):
         raise TypeError(
-            "likelihood must be one of bnn_jax.likelihoods, such as Categorical(), or a function "
-            f"of the network's outputs; got {likelihood!r}."
+            "predict returns NumPy arrays, so it cannot be called inside jit, grad, vmap, scan or "
+            "export: call the pure function predictive.build(model, likelihood, num_samples) "
+            "there, as predictor(key, posterior, x)."
         )
-    for level in levels:
-        if not 0 < level < 1:
-            raise ValueError(f"levels must be between 0 and 1, got {level}.")
-    if levels and isinstance(likelihood, likelihoods.Classification):
-        raise ValueError("Classes have no quantiles: leave levels out.")
-    if targets is not None and not isinstance(likelihood, Known):
-        raise ValueError(
-            "targets need a likelihood, and a function of the outputs has no log probability: pass "
-            "one of bnn_jax.likelihoods, or leave targets out."
-        )
-    return likelihood
-
-
-def _num_examples(x: PyTree, targets: PyTree, batch_size: int) -> int:
-    if isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
-    arrays = jax.tree.leaves(x) + jax.tree.leaves(targets)
-    lengths = [len(a) if np.ndim(a) else 0 for a in arrays]
-    if not lengths or len(set(lengths)) > 1:
-        raise ValueError(
-            "All inputs and targets must be arrays with the same number of examples on axis 0, got "
-            f"shapes {[tuple(np.shape(a)) for a in arrays]}."
-        )
-    if lengths[0] == 0:
-        raise ValueError("x has no examples: its first axis has length 0.")
-    return lengths[0]
 
 
 def _slice(array: ArrayLike, start: int, size: int, padded: int) -> Array:
@@ -258,16 +172,3 @@ def _joined(chunks: list[dict[str, PyTree]]) -> dict[str, PyTree]:
         )
         for name in chunks[0]
     }
-
-
-def _prediction(
-    likelihood: Known | Function,
-    summary: dict[str, PyTree],
-    levels: tuple[float, ...],
-    num_samples: int,
-) -> Classification | Regression:
-    summary = {"log_prob": None, "samples": None, **summary, "num_samples": num_samples}
-    if isinstance(likelihood, likelihoods.Classification):
-        return Classification(**summary)
-    quantiles = summary.pop("quantiles", ())
-    return Regression(**summary, quantiles=dict(zip(levels, quantiles, strict=True)))

@@ -1,15 +1,46 @@
-"""What `predict` returns: a prediction for each example, with its uncertainty in two parts."""
+"""A prediction for each example, with its uncertainty in two parts.
+
+`predict` returns NumPy arrays, and the functions of `build` JAX arrays; both are pytrees.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jax.tree_util import GetAttrKey, register_pytree_with_keys
+from jaxtyping import Array, Float, PyTree
 
-Values = Float[np.ndarray, "examples ..."]
-PerExample = Float[np.ndarray, "examples"]
+if TYPE_CHECKING:  # as `predict` returns them
+    Values = Float[np.ndarray, "examples ..."]
+    PerExample = Float[np.ndarray, "examples"]
+else:
+    Values = Float[np.ndarray | Array, "examples ..."]
+    PerExample = Float[np.ndarray | Array, "examples"]
 
 
+Class = TypeVar("Class", bound=type[Any])
+
+
+def _pytree(cls: Class) -> Class:
+    """Registers a dataclass as a pytree whose children are all fields but num_samples."""
+    names = [field.name for field in dataclasses.fields(cls) if field.name != "num_samples"]
+
+    def flatten(p: Any) -> tuple[list[tuple[GetAttrKey, PyTree]], int]:
+        return [(GetAttrKey(name), getattr(p, name)) for name in names], p.num_samples
+
+    def unflatten(num_samples: int, children: Iterable[PyTree]) -> Any:
+        # Not by __init__: tree transformations put other things than arrays into the fields.
+        new = object.__new__(cls)
+        vars(new).update(zip(names, children, strict=True), num_samples=num_samples)
+        return new
+
+    register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
+
+
+@_pytree
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """Predicted classes. Entropies are in nats.
@@ -37,6 +68,7 @@ class Classification:
         return self.expected_entropy + self.mutual_information
 
 
+@_pytree
 @dataclasses.dataclass(frozen=True)
 class Regression:
     """Predicted numbers, in the units of the targets.
@@ -66,7 +98,8 @@ class Regression:
 
     @property
     def std(self) -> Values:
-        return np.sqrt(self.variance)
+        variance = self.variance
+        return jnp.sqrt(variance) if isinstance(variance, Array) else np.sqrt(variance)
 
     def interval(self, level: float) -> tuple[Values, Values]:
         """Returns the central interval that holds the target with probability `level`: (low, high).
