@@ -204,6 +204,13 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     file.write_bytes(content.replace(b"\x26\x40", b"\x27\x40", 1))  # 11.0, not by its checksum
     with pytest.raises(DataError, match="array 'x' cannot be read"):
         read_npz(file)
+    file.write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\x03", 1))
+    with pytest.raises(DataError, match="is not an npz file, or it is damaged"):
+        read_npz(file)
+    flags = content.index(b"PK\x01\x02") + 8
+    file.write_bytes(content[:flags] + b"\x01" + content[flags + 1 :])  # marked as encrypted
+    with pytest.raises(DataError, match="array 'x' cannot be read .*encrypted"):
+        read_npz(file)
     np.save(tmp_path / "a.npy", X)
     with pytest.raises(DataError, match="is not an npz file"):
         read_npz(tmp_path / "a.npy")

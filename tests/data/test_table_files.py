@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,17 @@ def test_parquet(tmp_path: Path) -> None:
         "new": pyarrow.array([True, False, True]),
         "city": pyarrow.array(["Bern", "Chur", "Bern"]).dictionary_encode(),
         "label": pyarrow.array([3, 10, 3]),
+        "day": pyarrow.array([1, 2, None], pyarrow.date32()),
+        "tax": pyarrow.array([Decimal("1.5"), None, Decimal(2)], pyarrow.decimal128(9, 2)),
     }
     file = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table(columns), file)
-    options: dict[str, Any] = {"categorical": ["city", "floors"], "missing": {"area": "median"}}
+    inputs = ["area", "floors", "new", "city"]
+    options: dict[str, Any] = {
+        "inputs": inputs,
+        "categorical": ["city", "floors"],
+        "missing": {"area": "median"},
+    }
     data = read_table(file, targets="label", task="classification", **options).train
     assert data.input_names == (
         "area", "floors=1", "floors=10", "floors=2", "new", "city=Bern", "city=Chur",
@@ -161,8 +169,12 @@ def test_parquet(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.inputs[1], np.float32([85.375, 0, 0, 1, 0, 0, 1]))
     assert data.class_names == ("3", "10")
     np.testing.assert_array_equal(data.targets, np.int32([0, 1, 0]))
+    tax = read_table(file, inputs=["tax"], targets="label", task="counts", missing="mean").train
+    np.testing.assert_array_equal(tax.inputs, np.float32([[1.5], [1.75], [2]]))
     with pytest.raises(DataError, match="row 1, column 'area': the value is missing"):
-        read_table(file, targets="label", task="classification", categorical=["city"])
+        read_table(file, inputs=["area"], targets="label", task="classification")
+    with pytest.raises(DataError, match="row 0, column 'day': .* number, got '1970-01-02'"):
+        read_table(file, inputs=["day"], targets="label", task="counts")
     with pytest.raises(DataError, match="max_bytes"):
         read_table(file, targets="label", max_bytes=10)
     file.write_bytes(b"x,y\n1,2\n")

@@ -56,7 +56,6 @@ def _rows(
     names: list[str] = []
     rows: list[list[str]] = []
     lines: list[int] = []
-    known: dict[str, str] = {}  # equal words are kept once
     for line, row in _lines(path, delimiter, encoding):
         if not names:
             names = [word.strip() for word in row]
@@ -67,7 +66,7 @@ def _rows(
                 "columns: add or remove values, or quote those that hold the delimiter."
             )
         else:
-            rows.append([known.setdefault(word, word) for word in row])
+            rows.append(row)
             lines.append(line)
     if not names:
         raise DataError(f"{path} has no line with the names of the columns.")

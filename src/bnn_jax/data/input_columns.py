@@ -42,7 +42,7 @@ class InputColumn:
         Raises:
             DataError: a value is missing, is not a number, or is no category of the training file.
         """
-        missing = column.missing()
+        missing = column.missing
         if missing.any() and self.fill is None:
             index = int(np.argmax(missing))
             raise DataError(
@@ -55,16 +55,18 @@ class InputColumn:
                 numbers = np.where(missing, float(self.fill), numbers)
             return numbers[:, None].astype(np.float32)
         codes = {category: i for i, category in enumerate(self.categories)}
-        features = np.zeros((len(missing), len(codes)), np.float32)
         words = column.texts()
-        for index, word in enumerate(words):
-            known = self.fill if missing[index] else word
-            if known not in codes:
-                raise DataError(
-                    f"{column.place.at(index)}: {shown(word)} is none of the categories of the "
-                    f"training file{nearest(word, codes)} They are {listed(codes)}."
-                )
-            features[index, codes[known]] = 1.0
+        words[missing] = self.fill
+        chosen = np.array([codes.get(word, -1) for word in words])
+        if (chosen < 0).any():
+            index = int(np.argmax(chosen < 0))
+            word = str(words[index])
+            raise DataError(
+                f"{column.place.at(index)}: {shown(word)} is none of the categories of the "
+                f"training file{nearest(word, codes)} They are {listed(codes)}."
+            )
+        features = np.zeros((len(words), len(codes)), np.float32)
+        features[np.arange(len(words)), chosen] = 1.0
         return features
 
 
@@ -101,22 +103,21 @@ def fit_column(
         DataError: the column has no values, a value is not a number, there are too many
             categories, or the rule does not apply to them.
     """
-    missing = column.missing()
+    missing = column.missing
     if missing.all():
         raise DataError(f"{column.place} has no values: leave it out of the inputs.")
-    chosen = column if rows is None else column.rows(rows)
-    present = ~chosen.missing()
-    if rule != "error" and not present.any():
+    chosen = np.arange(len(missing)) if rows is None else rows
+    present = chosen[~missing[chosen]]
+    if rule != "error" and not len(present):
         raise DataError(
             f"{column.place} has no values in the training part: leave it out of the inputs."
         )
     if not is_category:
         numbers = column.numbers(cure=_CURE)
-        fill = (
-            None if rule == "error" else _number(numbers if rows is None else numbers[rows], rule)
-        )
+        fill = None if rule == "error" else _number(numbers[present], rule)
         return InputColumn(column.name, None, fill)
-    categories = sorted(set(column.texts()[~missing]))
+    words = column.texts()
+    categories = sorted(set(words[~missing]))
     if len(categories) > MAX_CATEGORIES:
         raise DataError(
             f"{column.place} has {len(categories)} categories, more than {MAX_CATEGORIES}: leave "
@@ -127,15 +128,14 @@ def fit_column(
             f"{column.place.at(int(np.argmax(missing)))}: the value is missing, and categories "
             f"have no {rule}: set missing to {{{column.name}: most_frequent}} for this column."
         )
-    word = str(_most_frequent(chosen.texts()[present])) if rule == "most_frequent" else None
+    word = str(_most_frequent(words[present])) if rule == "most_frequent" else None
     return InputColumn(column.name, tuple(categories), word)
 
 
 def _number(numbers: np.ndarray, rule: str) -> float:
-    present = numbers[~np.isnan(numbers)]
     if rule == "mean":
-        return float(present.mean())
-    return float(np.median(present)) if rule == "median" else _most_frequent(present)
+        return float(numbers.mean())
+    return float(np.median(numbers)) if rule == "median" else _most_frequent(numbers)
 
 
 def _most_frequent(values: np.ndarray) -> Any:

@@ -81,20 +81,22 @@ def read_npz(
 def _opened(path: Path, max_bytes: int) -> Iterator[np.lib.npyio.NpzFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            check_size(path, sum(info.file_size for info in archive.infolist()), max_bytes)
-    except zipfile.BadZipFile as error:
+            size = sum(info.file_size for info in archive.infolist())
+        arrays = np.load(path, allow_pickle=False)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise DataError(
             f"{path} is not an npz file, or it is damaged ({one_line(error)}): write it with "
             "np.savez(file, x=x, y=y)."
         ) from error
-    with np.load(path, allow_pickle=False) as arrays:
+    with arrays:
+        check_size(path, size, max_bytes)
         yield arrays
 
 
 def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     try:
         array = arrays[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"{path}, array {name!r} cannot be read ({one_line(error)}): save it as an array of "
             "numbers or text, all of one type."
@@ -102,6 +104,18 @@ def _array(path: Path, arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}, {name!r} is no array: write it with np.savez(file, x=x, y=y).")
     return array
+
+
+# What zipfile and NumPy raise for content that is damaged, encrypted or of objects.
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _choose(

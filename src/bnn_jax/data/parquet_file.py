@@ -50,15 +50,15 @@ def read_parquet_table(file: PathLike, *, max_bytes: int = MAX_BYTES) -> Table:
 
 
 def _column(file: str, name: str, values: Any) -> Column:
-    from pyarrow import types
+    from pyarrow import float64, types
 
     place = Place(file, f"column {name!r}", "row")
     if types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     integer = types.is_integer(values.type)
     if integer or types.is_floating(values.type) or types.is_decimal(values.type):
-        numbers = [np.nan if v is None else float(v) for v in values.to_pylist()]
-        return Column(name, place, np.array(numbers, np.float64), integer)
+        numbers = values.cast(float64(), safe=False).to_numpy()  # NaN for missing values
+        return Column(name, place, numbers, integer)
     words = np.empty(len(values), object)
     words[:] = ["" if v is None else str(v) for v in values.to_pylist()]
     return Column(name, place, words)

@@ -1,6 +1,7 @@
 """A table of named columns, as read from a file, and the checks of a column's values."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -36,12 +37,12 @@ class Column:
     def is_text(self) -> bool:
         return self.values.dtype == object
 
+    @functools.cached_property
     def missing(self) -> Bool[np.ndarray, " rows"]:
-        """Returns whether each value is missing: empty, or one of `MISSING`."""
+        """Whether each value is missing: empty, or one of `MISSING`."""
         if not self.is_text:
             return np.isnan(self.values)
-        kinds = {word: word.strip().lower() in MISSING for word in set(self.values)}
-        return np.array([kinds[word] for word in self.values], bool)
+        return np.array([word.strip().lower() in MISSING for word in self.values], bool)
 
     def texts(self) -> Text:
         """Returns the values as text."""
@@ -59,28 +60,9 @@ class Column:
         Raises:
             DataError: a value is not a number, or infinite.
         """
-        if not self.is_text:
-            return self._finite(self.values)
-        missing = self.missing()
-        present = self.values[~missing]
-        numbers = np.full(len(self.values), np.nan)
-        try:
-            numbers[~missing] = present.astype(np.float64)
-        except ValueError:
-            words = [word.strip().lower() for word in present]
-            if not set(words) <= set(_TRUTH):
-                raise self._not_a_number(missing, cure) from None
-            numbers[~missing] = [_TRUTH[word] for word in words]
-        return self._finite(numbers)
-
-    def rows(self, index: np.ndarray) -> "Column":
-        """Returns the column of these rows."""
-        numbers = self.place.numbers
-        kept = index if numbers is None else numbers[index]
-        place = dataclasses.replace(self.place, numbers=kept)
-        return dataclasses.replace(self, place=place, values=self.values[index])
-
-    def _finite(self, numbers: Numbers) -> Numbers:
+        numbers = self._parsed
+        if numbers is None:
+            raise self._not_a_number(cure)
         # Beyond float32, which the network computes in, a number would become infinite.
         with np.errstate(over="ignore"):
             wrong = np.isinf(numbers.astype(np.float32))
@@ -92,9 +74,25 @@ class Column:
             )
         return numbers
 
-    def _not_a_number(self, missing: Bool[np.ndarray, " rows"], cure: str) -> DataError:
+    @functools.cached_property
+    def _parsed(self) -> Numbers | None:
+        """The values as numbers, infinite ones too; None if one is not a number."""
+        if not self.is_text:
+            return self.values
+        present = self.values[~self.missing]
+        numbers = np.full(len(self.values), np.nan)
+        try:
+            numbers[~self.missing] = present.astype(np.float64)
+        except ValueError:
+            words = [word.strip().lower() for word in present]
+            if not set(words) <= set(_TRUTH):
+                return None
+            numbers[~self.missing] = [_TRUTH[word] for word in words]
+        return numbers
+
+    def _not_a_number(self, cure: str) -> DataError:
         for index, word in enumerate(self.values):
-            if not missing[index] and not is_number(word):
+            if not self.missing[index] and not is_number(word):
                 break
         hint = cure
         if is_number(word.replace(",", ".", 1)):
@@ -130,10 +128,6 @@ class Table:
         if name not in self.columns:
             raise no_column(self.file, name, self.columns)
         return self.columns[name]
-
-    def rows(self, index: np.ndarray) -> "Table":
-        """Returns the table of these rows."""
-        return Table(self.file, {name: c.rows(index) for name, c in self.columns.items()})
 
 
 def no_column(file: str, name: str, known: Iterable[str]) -> DataError:

@@ -105,7 +105,7 @@ class TableEncoder:
     def has_targets(self, table: Table) -> bool:
         """Returns whether a table has all columns of the targets, and values in them."""
         columns = [table.columns[name] for name in self.targets if name in table.columns]
-        return len(columns) == len(self.targets) and not all(c.missing().all() for c in columns)
+        return len(columns) == len(self.targets) and not all(c.missing.all() for c in columns)
 
     def dataset(self, table: Table) -> Dataset:
         """Returns the inputs and targets of a table."""
@@ -180,7 +180,7 @@ def _input_names(
 
 def _check_present(columns: list[Column]) -> None:
     for column in columns:
-        missing = column.missing()
+        missing = column.missing
         if missing.any():
             raise DataError(
                 f"{column.place.at(int(np.argmax(missing)))}: the target is missing: fill it, or "
