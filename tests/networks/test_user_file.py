@@ -105,6 +105,16 @@ def test_an_installed_module() -> None:
     assert net.sha256 == hashlib.sha256(net.file.read_bytes()).hexdigest()
 
 
+def test_an_error_inside_the_network_names_its_line(nets: Path) -> None:
+    net = load_network({"file": str(nets), "name": "Net", "args": {"num_outputs": 2}})
+    variables = net.run(
+        lambda: jax.eval_shape(net.module.init, jax.random.key(0), np.zeros((1, 3)))
+    )
+    assert set(variables) == {"params"}
+    with pytest.raises(UserCodeError, match=r"^/.*nets.py, line 22: .*, in a call of Net\.$"):
+        net.run(lambda: jax.eval_shape(net.module.init, jax.random.key(0), np.float32(1)))
+
+
 def test_a_file_is_imported_once_and_can_be_pickled(nets: Path) -> None:
     first, second = import_file(nets), import_file(nets)
     assert first.module is second.module

@@ -25,6 +25,8 @@ from bnn_jax.data.names import KNOWN as KNOWN
 from bnn_jax.data.names import default_data_dir as default_data_dir
 from bnn_jax.data.npz import read_npz as read_npz
 from bnn_jax.data.python_file import read_python as read_python
+from bnn_jax.data.scaling import InputScaling as InputScaling
+from bnn_jax.data.scaling import standardize_inputs as standardize_inputs
 from bnn_jax.data.split import split as split
 from bnn_jax.data.stream import stream as stream
 from bnn_jax.data.table_encoder import TableEncoder as TableEncoder

@@ -16,7 +16,7 @@ from flax import linen, nnx
 from jaxtyping import PyTree
 
 from bnn_jax.networks import user_code
-from bnn_jax.networks.user_code import PathLike, UserCodeError, UserModule, nearest
+from bnn_jax.networks.user_code import PathLike, Result, UserCodeError, UserModule, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +25,31 @@ class UserNetwork:
 
     Attributes:
         module: the network.
-        file: the file with its code; None for a module without one.
-        sha256: the SHA-256 checksum of the file, in hexadecimal; None without a file.
+        user: the module with its code.
+        name: of its class or function there.
     """
 
     module: linen.Module | nnx.Module
-    file: Path | None
-    sha256: str | None
+    user: UserModule
+    name: str
+
+    @property
+    def file(self) -> Path | None:
+        """The file with its code; None for a module without one."""
+        return self.user.file
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 checksum of the file, in hexadecimal; None without a file."""
+        return self.user.sha256
+
+    def run(self, function: Callable[[], Result]) -> Result:
+        """Returns function(), which calls the network, such as `lambda: module.init(key, x)`.
+
+        Raises:
+            UserCodeError: it raised an exception; the message names the line of the user's file.
+        """
+        return user_code.call(self.user, self.name, function)
 
 
 def load_network(
@@ -81,7 +99,7 @@ def load_network(
         raise UserCodeError(
             f"{name} of {user.title} must return a linen or NNX module, got {_describe(module)}."
         )
-    return UserNetwork(module, user.file, user.sha256)
+    return UserNetwork(module, user, name)
 
 
 _KEYS = ("file", "name", "import", "args")
