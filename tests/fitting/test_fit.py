@@ -13,6 +13,7 @@ from flax import nnx
 
 from bnn_jax import Fit, NormalPrior, fit, infer, likelihoods, to_bnn
 from bnn_jax.fitting import patience
+from bnn_jax.fitting.lock import LockedError, locked
 from bnn_jax.posteriors import MeanField, Point
 
 RNG = np.random.default_rng(0)
@@ -101,6 +102,57 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
         run(epochs=2, checkpoint=tmp_path / "fit")
 
 
+def test_other_data_another_key_and_another_start_are_refused(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "method": METHODS["map"],
+        "likelihood": likelihoods.Normal(std=0.1),
+        "epochs": 1,
+        "progress": False,
+        "batch_size": 16,
+        "checkpoint": tmp_path,
+    }
+    fit(jax.random.key(0), model(), (X, Y), **settings)
+    other = X.copy()
+    other[-1, -1] += 1e-6
+    network = nn.Dense(1)
+    start = to_bnn(network, network.init(jax.random.key(9), X), prior=NormalPrior(std=1.0))
+    with pytest.raises(ValueError, match="another fit .different data"):
+        fit(jax.random.key(0), model(), (other, Y), **settings)
+    with pytest.raises(ValueError, match="another fit .different key"):
+        fit(jax.random.key(1), model(), (X, Y), **settings)
+    with pytest.raises(ValueError, match="another fit .different model"):
+        fit(jax.random.key(0), start, (X, Y), **settings)
+
+
+def test_a_state_of_step_0_and_states_within_an_epoch_are_saved(tmp_path: Path) -> None:
+    run(epochs=1, checkpoint=tmp_path / "whole", checkpoint_minutes=1e-9)
+    assert [p.name for p in sorted((tmp_path / "whole").iterdir())] == [
+        f"{n:06}-step-{n}" for n in (2, 3, 4)
+    ]
+
+    def fail(line: dict[str, Any], now: Fit) -> None:
+        raise RuntimeError("a callback's own error")
+
+    with pytest.raises(RuntimeError, match="own error"):
+        run(epochs=1, checkpoint=tmp_path / "start", callbacks=[fail])
+    assert [p.name for p in (tmp_path / "start").iterdir()] == ["000000-step-0"]
+
+
+def test_a_fit_that_a_callback_stopped_stays_stopped(tmp_path: Path) -> None:
+    def stop(line: dict[str, Any], now: Fit) -> bool:
+        return line["epoch"] == 2
+
+    first = run(epochs=9, checkpoint=tmp_path, callbacks=[stop])
+    again = run(epochs=9, checkpoint=tmp_path)
+    assert len(again.history) == 2
+    jax.tree.map(np.testing.assert_array_equal, again.posterior, first.posterior)
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(LockedError, match="is in use by process"):
+        run(epochs=1, checkpoint=tmp_path)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_save_and_load(method: str, tmp_path: Path) -> None:
     result = run(method, standardize=True)
@@ -110,6 +162,13 @@ def test_save_and_load(method: str, tmp_path: Path) -> None:
     assert loaded.evaluate(X, Y) == result.evaluate(X, Y)
     assert loaded.method == result.method
     assert loaded.history == result.history
+    result.save(tmp_path / "saved")
+    (contents,) = (tmp_path / "saved").glob("fit/*/contents.json")
+    contents.write_text(contents.read_text().replace("num_data", "num_date"))
+    with pytest.raises(ValueError, match="contents.json is damaged"):
+        Fit.load(tmp_path / "saved", model())
+    with pytest.raises(ValueError, match="holds no fit"):
+        Fit.load(tmp_path / "nothing", model())
 
 
 def test_validation_and_early_stopping() -> None:
@@ -209,6 +268,8 @@ WRONG_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     "batch size too large": ({"batch_size": 65}, "must be at most the number of training"),
     "validate_every 0": ({"validate_every": 0}, "validate_every must be"),
     "checkpoint_every 0": ({"checkpoint_every": 0}, "checkpoint_every must be"),
+    "no minutes": ({"checkpoint_minutes": 0}, "checkpoint_minutes must be a positive number"),
+    "NaN minutes": ({"checkpoint_minutes": float("nan")}, "checkpoint_minutes must be"),
     "float labels": ({"data": (X, Y[:, 0]), **CATEGORICAL}, "needs integer labels"),
     "negative labels": ({"data": (X, LABELS - 1), **CATEGORICAL}, "labels must be at least 0"),
     "too many classes": (

@@ -1,110 +1,163 @@
-"""A folder with the newest state of a fit, written by orbax, and the history of its epochs.
+"""The checkpoints of one fit: the newest states, each in a sealed folder, and what identifies them.
 
-    state/          the newest state (orbax)
-    history.json    {"fingerprint": ..., "epochs": [...]}, replaced atomically
+    000000-step-0/   the first state and its history (see `sealed`)
+    000001-step-10/
+    lock             host and process of the fit that writes here (see `lock`)
 
-The fingerprint identifies the fit: its settings and a hash of its data. A state of another fit is
+The newest whole checkpoint is used; a damaged one is named in a warning. The fingerprint identifies
+the fit: its settings, and hashes of its data, its key and its model. A state of another fit is
 refused.
 """
 
 import hashlib
-import json
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import PyTree
+
+from bnn_jax import gaussian
+from bnn_jax.fitting import files, sealed
+
+Record = dict[str, Any]
+_NAME = re.compile(r"(\d{6,})-step-(\d+)")
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message says why and what to do."""
 
 
-class Folder:
-    """The checkpoint folder of one fit. Nothing is written before `save`."""
+class CheckpointWarning(UserWarning):
+    """A checkpoint is damaged, and an older one is used."""
 
-    def __init__(self, path: str | Path, fingerprint: dict[str, str]) -> None:
+
+class Folder:
+    """The checkpoint folder of one fit. Nothing is written before `save`.
+
+    Attributes:
+        path: the folder.
+        fingerprint: {name: text} of what must be the same for a state to be of this fit.
+        keep: number of checkpoints that are kept.
+    """
+
+    def __init__(self, path: str | Path, fingerprint: dict[str, str], *, keep: int = 3) -> None:
         self.path = Path(path).expanduser().absolute()
         self.fingerprint = fingerprint
+        self.keep = keep
+        self._broken: set[Path] = set()
         existing = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise CheckpointError(f"checkpoint must be a folder that can be written, got {path}.")
 
-    def restore(self, like: PyTree) -> tuple[PyTree, list[dict[str, Any]]] | None:
-        """Returns the newest state and the history up to it, or None if there is no state.
+    def restore(self, like: PyTree) -> tuple[PyTree, Record] | None:
+        """Returns the newest whole state and its record, or None if there is no checkpoint.
 
         Args:
             like: a state of the same structure, shapes and dtypes.
 
         Raises:
-            CheckpointError: the state belongs to another fit, or cannot be read.
+            CheckpointError: no checkpoint is whole, or the state belongs to another fit.
         """
-        file = self.path / "history.json"
-        if not file.is_file():
-            return None
-        saved = json.loads(file.read_text())
-        changed = [n for n, v in self.fingerprint.items() if saved["fingerprint"].get(n) != v]
+        checkpoints = self.checkpoints()
+        damage: list[str] = []
+        for path in reversed(checkpoints):
+            try:
+                state, record = sealed.read(path, like, check=self._check_fingerprint)
+            except sealed.BrokenError as error:
+                damage.append(str(error))
+                self._broken.add(path)
+                continue
+            except sealed.StructureError as error:
+                raise CheckpointError(
+                    f"{path} was written by another version of the program ({error}): name "
+                    "another checkpoint folder to start again."
+                ) from error
+            if damage:
+                warnings.warn(
+                    f"{'; '.join(damage)}. The checkpoint {path.name} is used instead.",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            return state, record["record"]
+        if damage:
+            raise self._none_is_whole(damage)
+        return None
+
+    def newest_record(self) -> Record | None:
+        """Returns the record of the newest whole state, or None if there is no checkpoint."""
+        damage: list[str] = []
+        for path in reversed(self.checkpoints()):
+            try:
+                return sealed.read_record(path)["record"]
+            except sealed.BrokenError as error:
+                damage.append(str(error))
+        if damage:
+            raise self._none_is_whole(damage)
+        return None
+
+    def save(self, step: int, state: PyTree, record: Record) -> None:
+        """Saves a new checkpoint, flushed to the disk, then deletes those that are too many.
+
+        Args:
+            step: the state's step, for the name of the checkpoint.
+            state: a tree of arrays and PRNG keys.
+            record: a JSON value that belongs to the state, such as the history.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.remove_partial(self.path)
+        before = self.checkpoints()
+        last = _NAME.fullmatch(before[-1].name) if before else None
+        number = int(last[1]) + 1 if last else 0
+        path = self.path / f"{number:06}-step-{step}"
+        sealed.write(path, state, {"fingerprint": self.fingerprint, "record": record})
+        whole = [p for p in before if p not in self._broken]
+        for old in {*whole[: max(0, len(whole) + 1 - self.keep)], *self._broken}:
+            files.remove(old)
+        self._broken.clear()
+
+    def checkpoints(self) -> list[Path]:
+        """Returns the folders of all checkpoints, the oldest first."""
+        if not self.path.is_dir():
+            return []
+        found = [(m, p) for p in self.path.iterdir() if (m := _NAME.fullmatch(p.name))]
+        return [path for _, path in sorted(found, key=lambda item: int(item[0][1]))]
+
+    def _none_is_whole(self, damage: list[str]) -> CheckpointError:
+        return CheckpointError(
+            f"No checkpoint in {self.path} is whole: {'; '.join(damage)}. Name another folder, or "
+            "delete this one, to start again."
+        )
+
+    def _check_fingerprint(self, record: Record) -> None:
+        saved: dict[str, str] = record["fingerprint"]
+        names = {**self.fingerprint, **saved}
+        changed = [n for n in names if saved.get(n) != self.fingerprint.get(n)]
         if changed:
             raise CheckpointError(
                 f"{self.path} holds the state of another fit (different {', '.join(changed)}): "
                 "name another checkpoint folder, or call fit as before."
             )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
-        with self._manager() as manager:
-            step = manager.latest_step()
-            if step is None:
-                return None
-            try:
-                state = manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            except (ValueError, OSError, KeyError) as error:
-                raise CheckpointError(
-                    f"The state in {self.path} cannot be read ({str(error)[:120]}): delete the "
-                    "folder to start again."
-                ) from error
-        epochs = [line for line in saved["epochs"] if line["step"] <= step]
-        return state, epochs
-
-    def save(self, step: int, state: PyTree, history: list[dict[str, Any]]) -> None:
-        """Saves the state, then the history. Both writes are atomic."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._manager() as manager:
-            if manager.latest_step() != step:
-                manager.save(step, args=ocp.args.StandardSave(_arrays(state)))
-        write_json(self.path / "history.json", {"fingerprint": self.fingerprint, "epochs": history})
-
-    def _manager(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        return ocp.CheckpointManager(self.path / "state", options=options)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically; numbers that are not finite become null."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(_finite(value), indent=1) + "\n")
-    partial.replace(path)
 
 
 def hash_of(tree: PyTree) -> str:
-    """Returns a hash of all arrays of a tree: their shapes, dtypes and bytes."""
+    """Returns a hash of a tree: the names, shapes, dtypes and bytes of its arrays.
+
+    Leaves that are no arrays or numbers count by their type.
+    """
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _arrays(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.asarray, tree)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        name = gaussian.path_name(path)
+        if array.dtype == object:
+            digest.update(f"{name} {type(leaf).__qualname__}\n".encode())
+            continue
+        digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]

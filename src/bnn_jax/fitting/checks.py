@@ -106,6 +106,11 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
+def check_minutes(minutes: float) -> None:
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
+        raise ValueError(f"checkpoint_minutes must be a positive number, got {minutes!r}.")
+
+
 def check_batch_size(batch_size: int, num_data: int) -> None:
     check_counts(batch_size=batch_size)
     if batch_size > num_data:

@@ -10,15 +10,16 @@ bit where the fit that never stopped does.
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PyTree
 
 from bnn_jax.fitting import checkpoint as checkpoints
@@ -26,10 +27,13 @@ from bnn_jax.fitting import checks
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
 from bnn_jax.fitting.early_stopping import EarlyStopping
-from bnn_jax.fitting.loop import Loop, interruptible
+from bnn_jax.fitting.interrupts import interruptible
+from bnn_jax.fitting.lock import locked
+from bnn_jax.fitting.loop import Loop
 from bnn_jax.fitting.modes import Modes, has_batch_statistics, modes_of
 from bnn_jax.fitting.result import Fit
 from bnn_jax.fitting.standardize import Affine, Standardizer
+from bnn_jax.fitting.watch import Callback, Watch
 from bnn_jax.infer.method import Inference, Method, State
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.likelihoods import Categorical, Likelihood, Regression
@@ -37,7 +41,6 @@ from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import MeanField, Point, Posterior
 from bnn_jax.transforms import BayesianModel
 
-Callback = Callable[[dict[str, Any], Fit], bool | None]
 MetricFn = Callable[[Any, Array], Mapping[str, Array]]
 
 
@@ -55,6 +58,7 @@ def fit(
     standardize: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    checkpoint_minutes: float = 10.0,
     callbacks: Sequence[Callback] = (),
     early_stopping: EarlyStopping | None = None,
     metric_fn: MetricFn | None = None,
@@ -79,9 +83,10 @@ def fit(
         validation: held-out (inputs, targets), scored every `validate_every` epochs.
         standardize: give inputs and targets of a regression mean 0 and standard deviation 1, by
             the training data's statistics. Predictions are in the targets' units.
-        checkpoint: a folder. The state is saved there every `checkpoint_every` epochs and when
-            the fit is interrupted by Ctrl-C; if it holds a state of this fit, the fit continues
-            from it.
+        checkpoint: a folder. The state is saved there at the start, every `checkpoint_every`
+            epochs and `checkpoint_minutes` minutes, and when the fit is interrupted by Ctrl-C or
+            a request to terminate; the last three states are kept. If the folder holds a state of
+            this fit, the fit continues from it.
         callbacks: called after each epoch with its numbers and the fit so far; a callback that
             returns True stops the fit.
         early_stopping: decides after each epoch whether to stop; see `patience`.
@@ -98,6 +103,7 @@ def fit(
 
     Raises:
         TypeError, ValueError: a wrong call or unsuitable data, before any work.
+        LockedError: another process uses the checkpoint folder.
         KeyboardInterrupt: interrupted; with `checkpoint`, the state was saved.
     """
     inputs, targets = checks.checked(data, likelihood, "data")
@@ -105,6 +111,7 @@ def fit(
         epochs=epochs, validate_every=validate_every, checkpoint_every=checkpoint_every
     )
     num_data = len(targets)
+    checks.check_minutes(checkpoint_minutes)
     batch_size = num_data if method.whole_data else batch_size
     checks.check_batch_size(batch_size, num_data)
     if validation is not None:
@@ -119,12 +126,22 @@ def fit(
     run = method.build(problem)
     init_key, noise_key, order_key, predict_key = jax.random.split(key, 4)
     loop = Loop(run.step, examples, _as_it_is, noise_key, order_key, batch_size, epochs)
-    settings = f"{method} {likelihood} epochs={epochs} batch_size={batch_size}"
-    watch = _Watch(
+    watch = Watch(
         fit=_unfitted(problem, modes, method, scaling, predict_key),
         run=run,
-        folder=_folder(checkpoint, data, settings),
+        folder=_folder(
+            checkpoint,
+            key,
+            problem,
+            data,
+            method=method,
+            epochs=epochs,
+            batch_size=batch_size,
+            standardize=standardize,
+            train_kwargs=modes.train_kwargs,
+        ),
         checkpoint_every=checkpoint_every,
+        checkpoint_minutes=checkpoint_minutes,
         epochs=epochs,
         validation=validation,
         validate_every=validate_every,
@@ -159,68 +176,52 @@ def _unfitted(
     )
 
 
-def _folder(path: str | Path | None, data: Data, settings: str) -> checkpoints.Folder | None:
+def _folder(
+    path: str | Path | None, key: PRNGKey, problem: Problem, data: Data, **settings: Any
+) -> checkpoints.Folder | None:
+    """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
     if path is None:
         return None
-    return checkpoints.Folder(path, {"data": checkpoints.hash_of(data), "settings": settings})
+    model = problem.model
+    settings |= {
+        "likelihood": problem.likelihood,
+        "train_rest": problem.train_rest,
+        "estimators": dict(model.estimators),
+    }
+    text = " ".join(f"{name}={value!r}" for name, value in settings.items())
+    fingerprint = {
+        "data": checkpoints.hash_of(data),
+        "key": checkpoints.hash_of(key),
+        "model": checkpoints.hash_of((model.posterior, model.variables, model.prior)),
+        # Functions are printed with their addresses, which differ between processes.
+        "settings": re.sub(r" at 0x[0-9a-f]+", "", text),
+    }
+    return checkpoints.Folder(path, fingerprint)
 
 
-def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: "_Watch", progress: bool) -> State:
+def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: bool) -> State:
     """Runs the epochs that are left, and saves the state if they are interrupted."""
-    state = run.init(key)
-    totals = loop.no_totals(state)
-    watch.no_totals = jax.tree.map(np.asarray, totals)
-    found = watch.folder.restore((state, totals)) if watch.folder else None
-    if found is not None:
-        (state, totals), watch.fit.history[:] = found
-    with interruptible() as asked:
-        state, totals = loop.run(
-            state,
-            totals,
-            name="epoch",
-            at_epoch_end=watch.at_epoch_end,
-            interrupted=lambda: asked() or watch.stop,
-            quiet=not progress,
-        )
-        if watch.folder is not None:
-            watch.folder.save(int(state.step), (state, totals), watch.fit.history)
+    with locked(watch.folder.path) if watch.folder else nullcontext(), interruptible() as asked:
+        watch.interrupts = asked
+        state = run.init(key)
+        totals = loop.no_totals(state)
+        state, totals = watch.started(state, totals)
+        if not watch.stop:
+            state, totals = loop.run(
+                state,
+                totals,
+                name="epoch",
+                at_epoch_end=watch.at_epoch_end,
+                interrupted=lambda: asked() or watch.stop,
+                after_call=watch.after_call,
+                quiet=not progress,
+            )
+            watch.save(state, totals)
         if asked():
             where = f"; the state is in {watch.folder.path}" if watch.folder else ""
             print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
             raise KeyboardInterrupt
     return state if run.finish is None else run.finish(state, partial(_batches, loop))
-
-
-@dataclasses.dataclass
-class _Watch:
-    """What happens after each epoch: validation, callbacks, early stopping, a checkpoint."""
-
-    fit: Fit
-    run: Inference
-    folder: checkpoints.Folder | None
-    checkpoint_every: int
-    epochs: int
-    validation: Data | None
-    validate_every: int
-    callbacks: Sequence[Callback]
-    early_stopping: EarlyStopping | None = None
-    no_totals: PyTree = None
-    stop: bool = False
-
-    def at_epoch_end(self, epoch: int, state: State, line: dict[str, Any]) -> None:
-        history = self.fit.history
-        history.append(line)
-        now = self.fit
-        if self.callbacks or (self.validation and epoch % self.validate_every == 0):
-            now = dataclasses.replace(self.fit, posterior=self.run.posterior(state))
-        if self.validation and epoch % self.validate_every == 0:
-            line["validation"] = now.evaluate(*self.validation)
-        for callback in self.callbacks:
-            self.stop = bool(callback(line, now)) or self.stop
-        if self.early_stopping is not None:
-            self.stop = self.early_stopping(history) or self.stop
-        if self.folder is not None and epoch % self.checkpoint_every == 0 and epoch < self.epochs:
-            self.folder.save(int(state.step), (state, self.no_totals), history)
 
 
 def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Posterior:

@@ -11,11 +11,8 @@ many.
 
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax.fitting.interrupts import interruptible as interruptible
 from bnn_jax.fitting.progress import Progress
 from bnn_jax.noise import PRNGKey
 
@@ -137,6 +135,7 @@ class Loop:
         quiet: bool = False,
         at_epoch_end: Callable[[int, State, dict[str, Any]], None],
         interrupted: Callable[[], bool],
+        after_call: Callable[[int, State, StepInfo], None] | None = None,
     ) -> tuple[State, StepInfo]:
         """Train from the state's step to the last epoch's end, or until interrupted.
 
@@ -146,6 +145,8 @@ class Loop:
             quiet: show no progress.
             at_epoch_end: called with the epoch (from 1), the state, and the epoch's mean numbers.
             interrupted: asked after each call; when it says so, the state is returned as it is.
+            after_call: called within an epoch with the number of steps done, the state and the
+                sums; both are donated afterwards.
 
         Returns:
             The state, and the sums of the epoch that was interrupted.
@@ -169,6 +170,8 @@ class Loop:
                 if interrupted() and position + count < steps:
                     progress.stop()
                     return state, totals
+                if after_call is not None and position + count < steps:
+                    after_call(done, state, totals)
             numbers = self.headline(totals)
             seconds = time.perf_counter() - started
             rate = (steps - first) * self.batch_size / seconds
@@ -185,28 +188,3 @@ class Loop:
             if interrupted():
                 break
         return state, totals
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C (and a request to terminate) into a question: was there one?
-
-    A step gives its state's memory away, so it must not be cut off in the middle. The second Ctrl-C
-    interrupts at once.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def handler(number: int, _: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

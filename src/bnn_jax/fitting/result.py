@@ -1,7 +1,6 @@
 """What `fit` returns: a posterior with its history, which predicts, evaluates and can be saved."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import ArrayLike, PyTree
 
 from bnn_jax import infer, likelihoods
-from bnn_jax.fitting.checkpoint import write_json
+from bnn_jax.fitting.checkpoint import Folder
 from bnn_jax.fitting.diagnosis import Finding
 from bnn_jax.fitting.evaluation import LEVELS, scores
 from bnn_jax.fitting.modes import modes_of
@@ -118,29 +116,25 @@ class Fit:
         return scores(self.predict(x, num_samples, targets=y, **options), y)
 
     def save(self, folder: str | Path) -> None:
-        """Writes the posterior, the history and the settings to a folder."""
-        path = Path(folder).expanduser().absolute()
-        path.mkdir(parents=True, exist_ok=True)
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = jax.tree.map(jnp.asarray, self.posterior)
-            checkpointer.save(path / "posterior", arrays, force=True)
-        write_json(
-            path / "fit.json",
-            {
-                "method": _to_json(self.method),
-                "likelihood": _to_json(self.likelihood),
-                "scaling": {
-                    name: None if a is None else [a.shift.tolist(), a.scale.tolist()]
-                    for name, a in vars(self.scaling).items()
-                },
-                "num_data": self.num_data,
-                "num_steps": self.num_steps,
-                "eval_kwargs": dict(self.eval_kwargs),
-                "key": np.asarray(_key_data(self.key)).tolist(),
-                "history": self.history,
-                "diagnosis": [dataclasses.asdict(finding) for finding in self.diagnosis],
+        """Writes the posterior, the history and the settings to a folder.
+
+        An earlier fit in the folder is replaced when the new one is complete.
+        """
+        record = {
+            "method": _to_json(self.method),
+            "likelihood": _to_json(self.likelihood),
+            "scaling": {
+                name: None if a is None else [a.shift.tolist(), a.scale.tolist()]
+                for name, a in vars(self.scaling).items()
             },
-        )
+            "num_data": self.num_data,
+            "num_steps": self.num_steps,
+            "eval_kwargs": dict(self.eval_kwargs),
+            "key": np.asarray(_key_data(self.key)).tolist(),
+            "history": self.history,
+            "diagnosis": [dataclasses.asdict(finding) for finding in self.diagnosis],
+        }
+        _saved_in(folder).save(self.num_steps, self.posterior, record)
 
     @classmethod
     def load(
@@ -159,11 +153,14 @@ class Fit:
                 weights do not matter.
             method, likelihood: those of the fit, if they hold more than numbers and names (a
                 custom optimizer, a class of your own).
+
+        Raises:
+            ValueError: the folder holds no fit, or a file of it is damaged.
         """
-        path = Path(folder).expanduser().absolute()
-        if not (path / "fit.json").is_file():
-            raise ValueError(f"{path} holds no fit: it must be a folder that Fit.save wrote.")
-        saved = json.loads((path / "fit.json").read_text())
+        source = _saved_in(folder)
+        saved = source.newest_record()
+        if saved is None:
+            raise ValueError(f"{folder} holds no fit: it must be a folder that Fit.save wrote.")
         method = method or _method_from_json(saved["method"])
         likelihood = likelihood or _likelihood_from_json(saved["likelihood"])
         modes = modes_of(model)
@@ -171,8 +168,9 @@ class Fit:
             Problem(model, modes.forward, likelihood, saved["num_data"], saved["num_steps"])
         )
         like = jax.eval_shape(lambda key: run.posterior(run.init(key)), jax.random.key(0))
-        with ocp.StandardCheckpointer() as checkpointer:
-            posterior = checkpointer.restore(path / "posterior", like)
+        restored = source.restore(like)
+        assert restored is not None
+        posterior, _ = restored
         scaling = {
             name: None if a is None else Affine(np.asarray(a[0]), np.asarray(a[1]))
             for name, a in saved["scaling"].items()
@@ -195,6 +193,11 @@ class Fit:
         if self.scaling.inputs is None:
             return x
         return self.scaling.inputs.apply(x)
+
+
+def _saved_in(folder: str | Path) -> Folder:
+    # A folder of its own, so that the fit can lie beside checkpoints.
+    return Folder(Path(folder) / "fit", {"kind": "Fit.save"}, keep=1)
 
 
 def _key_data(key: PRNGKey) -> Any:
