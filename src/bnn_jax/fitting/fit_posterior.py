@@ -126,20 +126,11 @@ def fit(
     run = method.build(problem)
     init_key, noise_key, order_key, predict_key = jax.random.split(key, 4)
     loop = Loop(run.step, examples, _as_it_is, noise_key, order_key, batch_size, epochs)
+    settings = f"{method} {likelihood} {epochs=} {batch_size=} {standardize=} {train_rest=}"
     watch = Watch(
         fit=_unfitted(problem, modes, method, scaling, predict_key),
         run=run,
-        folder=_folder(
-            checkpoint,
-            key,
-            problem,
-            data,
-            method=method,
-            epochs=epochs,
-            batch_size=batch_size,
-            standardize=standardize,
-            train_kwargs=modes.train_kwargs,
-        ),
+        folder=_folder(checkpoint, key, problem, data, settings),
         checkpoint_every=checkpoint_every,
         checkpoint_minutes=checkpoint_minutes,
         epochs=epochs,
@@ -177,18 +168,13 @@ def _unfitted(
 
 
 def _folder(
-    path: str | Path | None, key: PRNGKey, problem: Problem, data: Data, **settings: Any
+    path: str | Path | None, key: PRNGKey, problem: Problem, data: Data, settings: str
 ) -> checkpoints.Folder | None:
     """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
     if path is None:
         return None
     model = problem.model
-    settings |= {
-        "likelihood": problem.likelihood,
-        "train_rest": problem.train_rest,
-        "estimators": dict(model.estimators),
-    }
-    text = " ".join(f"{name}={value!r}" for name, value in settings.items())
+    text = f"{settings} estimators={dict(model.estimators)}"
     fingerprint = {
         "data": checkpoints.hash_of(data),
         "key": checkpoints.hash_of(key),
