@@ -33,7 +33,7 @@ def shared() -> Path:
 
 
 # Their tests compile many small programs and run each once.
-_MANY_SMALL_PROGRAMS = {"core", "interpreter", "predictive", "models", "experimental"}
+_MANY_SMALL_PROGRAMS = {"core", "interpreter", "moments", "predictive", "models", "experimental"}
 
 
 @pytest.fixture(autouse=True)

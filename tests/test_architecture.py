@@ -27,6 +27,7 @@ LAYERS = [
     ["functional"],
     ["train"],
     ["posteriors"],
+    ["moments"],
     ["networks"],
     ["bnn_layers"],
     ["transforms"],
@@ -46,7 +47,7 @@ LAYERS = [
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # The functional core; `distributions` also needs NumPyro.
-CORE = [*(name for layer in LAYERS[:11] for name in layer if name != "distributions"), "predictive"]
+CORE = [*(name for layer in LAYERS[:12] for name in layer if name != "distributions"), "predictive"]
 CORE_DEPENDENCIES = {"jax", "jaxtyping", "numpy", "optax"}
 
 MAX_FLAT_MODULES, MAX_FILE, MAX_TEST_FILE, MAX_FUNCTION = 12, 300, 400, 60

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bnn_jax import likelihoods as likelihoods
     from bnn_jax import mindspore as mindspore
     from bnn_jax import models as models
+    from bnn_jax import moments as moments
     from bnn_jax import noise as noise
     from bnn_jax import objective as objective
     from bnn_jax import optimizers as optimizers
@@ -71,6 +72,7 @@ _HOMES = {
     "likelihoods": "likelihoods",
     "mindspore": "mindspore",
     "models": "models",
+    "moments": "moments",
     "noise": "noise",
     "objective": "objective",
     "optimizers": "optimizers",

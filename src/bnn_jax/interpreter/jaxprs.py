@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 Equation = jex.JaxprEqn
@@ -67,3 +68,22 @@ def bind(eqn: Equation, values: Sequence[Any]) -> Sequence[Any]:
 
 def shape_of(atom: Any) -> tuple[int, ...]:
     return tuple(getattr(atom.aval, "shape", ()))
+
+
+def dtype_of(atom: Any) -> jnp.dtype:
+    return atom.aval.dtype
+
+
+def place_of(eqn: Equation) -> str:
+    """Where an equation comes from: the Flax layer, as far as known, and the line of code."""
+    stack = str(getattr(eqn.source_info, "name_stack", ""))
+    traceback = getattr(eqn.source_info, "traceback", None)
+    frames = () if traceback is None else traceback.frames
+    lines = (f"{f.file_name}:{f.line_num}" for f in frames if not _of_a_library(f.file_name))
+    parts = (f"in the layer {stack}" if stack else "", next(lines, ""))
+    return ", ".join(part for part in parts if part)
+
+
+def _of_a_library(file_name: str) -> bool:
+    packages = ("jax", "flax", "bnn_jax", "jaxtyping", "beartype")
+    return file_name.startswith("<@beartype") or any(f"/{name}/" in file_name for name in packages)
