@@ -19,6 +19,13 @@ METHODS = {
     "ensemble": infer.ensemble(infer.map(learning_rate=0.02), size=2),
     "hmc": infer.hmc(warmup=20, chains=1, leapfrogs=2),
     "ivon": infer.ivon(learning_rate=0.02),
+    "laplace": infer.laplace(learning_rate=0.02),
+    "laplace_kronecker": infer.laplace(
+        learning_rate=0.02, curvature="kronecker", predictive="sampled"
+    ),
+    "mixture_of_laplace": infer.ensemble(
+        infer.laplace(learning_rate=0.02, curvature="diagonal"), size=2
+    ),
     "map": infer.map(learning_rate=0.02),
     "mc_dropout": infer.mc_dropout(rate=0.1, learning_rate=0.02),
     "mixture": infer.ensemble(infer.bayes_by_backprop(learning_rate=0.02), size=2),

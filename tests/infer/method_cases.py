@@ -39,6 +39,8 @@ class Case:
     tv: float = 0.03
 
 
+# The linear problem's posterior is normal, so Laplace is exact but for training.
+_LAPLACE = infer.laplace(learning_rate=0.03, prior_precision="prior")
 _BBB = infer.bayes_by_backprop(learning_rate=0.03)
 _MAP = infer.map(learning_rate=0.03)
 # The stationary covariance of SGD at this rate is that of the posterior of linear regression.
@@ -55,6 +57,10 @@ METHODS = {
         infer.ivon(learning_rate=0.06, hess_init=1.0, num_samples=2, accumulate=2), tv=0.05
     ),
     "swag": Case(_SWAG, steps=2500, mean=0.4, std=(0.6, 1.6), tv=0.08),
+    "laplace": Case(_LAPLACE, tv=0.05),
+    "laplace_diagonal": Case(dataclasses.replace(_LAPLACE, curvature="diagonal"), tv=0.08),
+    "laplace_kronecker": Case(dataclasses.replace(_LAPLACE, curvature="kronecker"), tv=0.08),
+    "ensemble_of_laplace": Case(infer.ensemble(_LAPLACE, size=2), tv=0.05),
     "ensemble": Case(infer.ensemble(_MAP, size=3), std=None, tv=0.12),
     "ensemble_of_mean_field": Case(infer.ensemble(_BBB, size=2)),
     "multi_swag": Case(

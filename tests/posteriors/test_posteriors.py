@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bnn_jax import gaussian, posteriors
-from bnn_jax.posteriors import MeanField, Mixture, Point, Samples
+from bnn_jax.posteriors import Laplace, Linearised, MeanField, Mixture, Point, Samples
+from bnn_jax.posteriors.laplace import Diagonal, Full, Kronecker
 
 
 def params(seed: int) -> dict[str, jax.Array]:
@@ -21,7 +22,25 @@ def mean_field(seed: int) -> MeanField:
     return MeanField(tree)
 
 
+def laplace(seed: int) -> Laplace:
+    keys = jax.random.split(jax.random.key(seed), 3)
+    left, right = (
+        jnp.linalg.qr(jax.random.normal(k, (n, n)))[0] for k, n in zip(keys, (3, 2), strict=False)
+    )
+    kernel = Kronecker(left, right, 0.1 * jnp.ones((3, 2)), ("kernel",), (0, 1))
+    return Laplace(params(seed), (Diagonal(0.2 * jnp.ones(2), ("bias",)), kernel))
+
+
+def full(seed: int) -> Laplace:
+    root = 0.1 * jax.random.normal(jax.random.key(seed), (8, 8))
+    return Laplace(params(seed), (Full(root, ("bias", "kernel"), ((2,), (3, 2))),))
+
+
 POSTERIORS = {
+    "Laplace": lambda: laplace(0),
+    "Laplace of a full covariance": lambda: full(0),
+    "Linearised": lambda: Linearised(laplace(0)),
+    "Mixture of Linearised": lambda: Mixture.of([Linearised(laplace(i)) for i in range(3)]),
     "Point": lambda: Point(params(0)),
     "MeanField": lambda: mean_field(0),
     "Samples": lambda: Samples.of([params(i) for i in range(3)]),
@@ -90,3 +109,13 @@ def test_an_infinite_posterior_has_no_size() -> None:
 def test_nothing_to_stack_is_an_error(kind: Any) -> None:
     with pytest.raises(ValueError, match="at least one"):
         kind.of([])
+
+
+def test_the_components_of_a_nested_mixture_take_turns() -> None:
+    nested = Mixture.of([Mixture.of([mean_field(2 * i), mean_field(2 * i + 1)]) for i in range(3)])
+    order = [0, 2, 4, 1, 3, 5]
+    for i in range(8):
+        component, turn = posteriors.component(nested, i)
+        expected = mean_field(order[i % 6]).mean()
+        jax.tree.map(np.testing.assert_array_equal, component.mean(), expected)
+        assert turn == i // 6

@@ -81,7 +81,7 @@ def outputs_of(posterior: Any, problem: Problem, inputs: Any, kwargs: Any) -> An
         options = {**kwargs, **network_of_model.mutable_options()}
         return network_of_model.call(params, variables, *inputs, **options)[0]
 
-    if isinstance(posterior, posteriors.Dropout):
+    if isinstance(posterior, posteriors.HasOutputs):
         return posterior.outputs(key, network, problem.model.variables, inputs)
     params, variables = posteriors.draw(posterior, key, 0)
     return network(params, variables, *inputs)
@@ -109,3 +109,41 @@ def test_a_step_and_a_sample(name: str, method: str) -> None:
     ]
     assert np.mean(moved) > 0.5
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(outputs))
+
+
+# Networks whose outputs for an example depend on this example alone, which Laplace needs.
+LAPLACE = (
+    *QUICK,
+    "linen-unet",
+    "linen-vision_transformer",
+    "linen-gpt_tied_embedding",
+    "linen-bidirectional_lstm",
+    "linen-lora",
+    "linen-scan_and_remat",
+    "nnx-mixer",
+    "nnx-temporal_cnn",
+)
+LAPLACE_RUNS = [
+    pytest.param(name, kind, marks=[] if name in QUICK else pytest.mark.slow)
+    for name in LAPLACE
+    for kind in ("last_layer", "diagonal", "kronecker")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), LAPLACE_RUNS)
+def test_the_curvature_of_laplace(name: str, kind: Any) -> None:
+    problem, inputs, kwargs = problem_of(CASES[name])
+    run = infer.laplace(curvature=kind).build(problem)
+    targets = jnp.zeros(len(jax.tree.leaves(inputs)[0]))
+    assert run.finish is not None
+    state = run.finish(run.init(jax.random.key(0)), lambda: [(inputs, targets)])
+    posterior = run.posterior(state)
+    evaluation = {**kwargs, "train": False} if "train" in kwargs else kwargs
+    outputs = jax.jit(lambda p: outputs_of(p, problem, inputs, evaluation))(posterior)
+    drawn, mean = posterior.sample(jax.random.key(3)), posterior.mean()
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((drawn, outputs)))
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), drawn, mean)
+    if kind == "last_layer":
+        assert any(jax.tree.leaves(changed))
+    else:
+        assert changed == problem.is_random

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from bnn_jax.fitting import checkpoint as checkpoints
-from bnn_jax.fitting import checks
+from bnn_jax.fitting import checks, shapes
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
 from bnn_jax.fitting.early_stopping import EarlyStopping
@@ -119,9 +119,9 @@ def fit(
     scaling = _standardizer(inputs, targets, likelihood, standardize)
     examples = _on_device(inputs, targets, scaling)
     modes = modes_of(model, train_kwargs, eval_kwargs)
-    num_steps = epochs * (num_data // batch_size)
-    metric_fn = metric_fn or _default_metrics(likelihood)
-    problem = Problem(model, modes.forward, likelihood, num_data, num_steps, train_rest, metric_fn)
+    common = (likelihood, num_data, epochs * (num_data // batch_size))
+    rest = (train_rest, metric_fn or _default_metrics(likelihood), modes.noiseless_forward)
+    problem = Problem(model, modes.forward, *common, *rest, shapes.of(examples[0], batch_size))
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
     init_key, noise_key, order_key, predict_key = jax.random.split(key, 4)
@@ -141,10 +141,7 @@ def fit(
     )
     state = _trained(run, loop, init_key, watch, progress)
     posterior = _with_batch_statistics(run.posterior(state), modes, loop)
-    history = watch.fit.history
-    if run.diagnostics is not None and history:
-        history[-1].update(run.diagnostics(state))
-    found = diagnose(posterior, model, history, num_data)
+    found = diagnose(posterior, model, watch.fit.history, num_data)
     return dataclasses.replace(watch.fit, posterior=posterior, diagnosis=found)
 
 
@@ -164,6 +161,7 @@ def _unfitted(
         num_steps=problem.num_steps,
         eval_kwargs=modes.eval_kwargs,
         key=key,
+        inputs=problem.inputs,
     )
 
 
@@ -186,7 +184,7 @@ def _folder(
 
 
 def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: bool) -> State:
-    """Runs the epochs that are left, and saves the state if they are interrupted."""
+    """Runs the epochs that are left, saves the state if they are interrupted, and finishes it."""
     with locked(watch.folder.path) if watch.folder else nullcontext(), interruptible() as asked:
         watch.interrupts = asked
         state = run.init(key)
@@ -207,7 +205,11 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
             where = f"; the state is in {watch.folder.path}" if watch.folder else ""
             print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
             raise KeyboardInterrupt
-    return state if run.finish is None else run.finish(state, partial(_batches, loop))
+    if run.finish is not None:
+        state = run.finish(state, partial(_batches, loop))
+    if run.diagnostics is not None and watch.fit.history:
+        watch.fit.history[-1].update(run.diagnostics(state))
+    return state
 
 
 def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Posterior:

@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from bnn_jax import infer, likelihoods
+from bnn_jax.fitting import shapes
 from bnn_jax.fitting.checkpoint import Folder
 from bnn_jax.fitting.diagnosis import Finding
 from bnn_jax.fitting.evaluation import LEVELS, scores
 from bnn_jax.fitting.modes import modes_of
 from bnn_jax.fitting.standardize import Affine, Standardizer
-from bnn_jax.infer.method import Method
+from bnn_jax.infer.method import Inference, Method
 from bnn_jax.infer.problem import Problem
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
@@ -44,6 +45,7 @@ class Fit:
         num_data, num_steps: the numbers of training examples and of steps.
         eval_kwargs: the network's keyword arguments in evaluation mode.
         key: default key of predictions.
+        inputs: the shapes and dtypes of a batch's inputs.
     """
 
     posterior: Posterior
@@ -57,6 +59,7 @@ class Fit:
     num_steps: int
     eval_kwargs: Mapping[str, Any]
     key: PRNGKey
+    inputs: PyTree = None
 
     def predict(
         self,
@@ -131,6 +134,7 @@ class Fit:
             "num_steps": self.num_steps,
             "eval_kwargs": dict(self.eval_kwargs),
             "key": np.asarray(_key_data(self.key)).tolist(),
+            "inputs": shapes.to_json(self.inputs),
             "history": self.history,
             "diagnosis": [dataclasses.asdict(finding) for finding in self.diagnosis],
         }
@@ -163,12 +167,18 @@ class Fit:
             raise ValueError(f"{folder} holds no fit: it must be a folder that Fit.save wrote.")
         method = method or _method_from_json(saved["method"])
         likelihood = likelihood or _likelihood_from_json(saved["likelihood"])
-        modes = modes_of(model)
-        run = method.build(
-            Problem(model, modes.forward, likelihood, saved["num_data"], saved["num_steps"])
+        modes = modes_of(model, eval_kwargs=saved["eval_kwargs"])
+        inputs = shapes.from_json(saved.get("inputs"))
+        problem = Problem(
+            model,
+            modes.forward,
+            likelihood,
+            saved["num_data"],
+            saved["num_steps"],
+            evaluation=modes.noiseless_forward,
+            inputs=inputs,
         )
-        like = jax.eval_shape(lambda key: run.posterior(run.init(key)), jax.random.key(0))
-        restored = source.restore(like)
+        restored = source.restore(_posterior_like(method.build(problem)))
         assert restored is not None
         posterior, _ = restored
         scaling = {
@@ -187,12 +197,20 @@ class Fit:
             num_steps=saved["num_steps"],
             eval_kwargs=saved["eval_kwargs"],
             key=jax.random.wrap_key_data(jnp.asarray(saved["key"], jnp.uint32)),
+            inputs=inputs,
         )
 
     def _inputs(self, x: PyTree) -> PyTree:
         if self.scaling.inputs is None:
             return x
         return self.scaling.inputs.apply(x)
+
+
+def _posterior_like(run: Inference) -> PyTree:
+    """Returns the posterior of a finished fit with shapes in the place of its arrays."""
+    if run.shapes is not None:
+        return run.shapes()
+    return jax.eval_shape(lambda key: run.posterior(run.init(key)), jax.random.key(0))
 
 
 def _saved_in(folder: str | Path) -> Folder:

@@ -10,6 +10,7 @@ from bnn_jax.infer.method import Inference, Info, Method
 from bnn_jax.infer.methods.bayes_by_backprop import BayesByBackprop as bayes_by_backprop
 from bnn_jax.infer.methods.ensemble import Ensemble as ensemble
 from bnn_jax.infer.methods.ivon import IVON as ivon
+from bnn_jax.infer.methods.laplace import Laplace as laplace
 from bnn_jax.infer.methods.map import MAP as map
 from bnn_jax.infer.methods.mc_dropout import MCDropout as mc_dropout
 from bnn_jax.infer.methods.nuts import HMC as hmc
@@ -26,6 +27,7 @@ METHODS = {
     "ensemble": ensemble,
     "hmc": hmc,
     "ivon": ivon,
+    "laplace": laplace,
     "map": map,
     "mc_dropout": mc_dropout,
     "nuts": nuts,
@@ -47,6 +49,7 @@ __all__ = [
     "ensemble",
     "hmc",
     "ivon",
+    "laplace",
     "map",
     "mc_dropout",
     "nuts",

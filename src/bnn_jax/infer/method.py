@@ -77,6 +77,8 @@ class Inference(NamedTuple):
             step, as the curvature of a Laplace approximation needs. `batches` is a function that
             returns an iterable of (inputs, targets), and may be called several times.
         diagnostics: state -> numbers such as R-hat, or None.
+        shapes: () -> the posterior after `finish`, with shapes in the place of its arrays; None if
+            they are those of posterior(init(key)).
     """
 
     init: Callable[[PRNGKey], State]
@@ -84,6 +86,7 @@ class Inference(NamedTuple):
     posterior: Callable[[State], Posterior]
     finish: Callable[[State, Callable[[], Iterable[Batch]]], State] | None = None
     diagnostics: Callable[[State], dict[str, float]] | None = None
+    shapes: Callable[[], PyTree] | None = None
 
 
 @runtime_checkable

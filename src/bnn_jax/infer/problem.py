@@ -43,6 +43,10 @@ class Problem:
         num_steps: number of steps that will be taken, for schedules.
         train_rest: whether the leaves that are not random are trained too.
         metric_fn: (outputs, targets) -> {name: scalar}, reported by each step.
+        evaluation: the network in evaluation mode, as `model.forward` returns it; by default in the
+            mode that `network.in_mode` finds.
+        inputs: the shapes and dtypes of a batch's inputs, for methods that must see how the network
+            uses its weights; None if they are not known before the first batch.
     """
 
     model: BayesianModel
@@ -52,6 +56,8 @@ class Problem:
     num_steps: int
     train_rest: bool = True
     metric_fn: Callable[[Any, Array], Metrics] | None = None
+    evaluation: Forward | None = None
+    inputs: PyTree = None
 
     def __post_init__(self) -> None:
         for name in ("num_data", "num_steps"):
@@ -69,6 +75,21 @@ class Problem:
         return jax.tree.map(
             gaussian.is_gaussian, self.model.posterior, is_leaf=gaussian.is_gaussian
         )
+
+    def evaluate(self, params: PyTree, variables: PyTree, inputs: PyTree) -> PyTree:
+        """Returns the network's outputs in evaluation mode.
+
+        Args:
+            params: a plain params tree.
+            variables: the network's other state.
+            inputs: a batch of inputs.
+        """
+        forward = self.evaluation
+        if forward is None:
+            network, mode = self.model.network.in_mode(train=False)
+            options: dict[str, Any] = dict(mode)
+            forward = dataclasses.replace(self.model, network=network).forward(**options)
+        return forward(Draw(jax.random.key(0)), params, variables, inputs)[0]
 
     def log_prior(self, params: PyTree) -> Float[Array, ""]:
         """Returns the log density of all random weights under the prior, in nats."""

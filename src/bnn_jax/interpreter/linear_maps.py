@@ -34,6 +34,9 @@ class Use:
         out_signs: shape that broadcasts to y: full on the axes of examples and of W's outputs.
         out_axis: the axis of the examples in y.
         positions: whether an example meets the weight at several positions (of space or time).
+        w_out: the axes of W that are outputs, where W is a matrix of its inputs and its outputs;
+            None where parts of W have inputs of their own (groups, batches of products).
+        y_out: the axes of y that belong to them, in the same order.
     """
 
     map: Callable[[Array, Array], Array]
@@ -41,6 +44,8 @@ class Use:
     out_signs: tuple[int, ...]
     out_axis: int
     positions: bool
+    w_out: tuple[int, ...] | None
+    y_out: tuple[int, ...]
 
     def each(self, x: Array, weights: Array) -> Array:
         """y_i = map(x_i, W_i), with one weight an example on axis 0 of `weights`."""
@@ -172,6 +177,8 @@ def _linear_map(eqn: Equation) -> Use:
         same = (x.shape, w.shape) == (x_shape, w_shape)
         return bind(eqn, [x, w])[0] if same else registered.fn(x, w)
 
+    outputs = [letter for letter in registered.w if letter in registered.y]
+    grouped = any(letter in registered.x for letter in outputs)
     return Use(
         apply,
         _full_on([example, *registered.w], registered.x, x_shape),
@@ -181,6 +188,8 @@ def _linear_map(eqn: Equation) -> Use:
             n > 1 and letter not in (example, *registered.w)
             for letter, n in zip(registered.y, y_shape, strict=True)
         ),
+        None if grouped else tuple(map(registered.w.index, outputs)),
+        tuple(map(registered.y.index, outputs)),
     )
 
 
@@ -211,6 +220,8 @@ def _dot_general(eqn: Equation, weight: int) -> Use | None:
         (*(x_shape[a] for a in x_batch), *free),
         len(x_batch) + (len(w_out) if weight == 0 else 0),
         len(x_free) > 1,
+        None if x_batch else tuple(w_free),
+        tuple(range(len(w_out)) if weight == 0 else range(len(x_free), len(free))),
     )
 
 
@@ -231,4 +242,6 @@ def _conv_general_dilated(eqn: Equation) -> Use | None:
         _full_on(out_axes, range(len(y_shape)), y_shape),
         out_axes[0],
         any(n > 1 for a, n in enumerate(y_shape) if a not in out_axes),
+        (spec.rhs_spec[0],) if eqn.params["feature_group_count"] == 1 else None,
+        (spec.out_spec[1],),
     )

@@ -108,7 +108,7 @@ def apply(
         return fn(params, *args)
     args = jax.tree.map(jnp.asarray, args)
     jaxpr, consts, out_shape = jaxprs.trace(fn, params, *args)
-    data = _data(jax.tree.leaves(args))
+    data = data_cells(jax.tree.leaves(args))
     plan(jaxpr, consts, [*map(Cell, lifted), *data])
     values = [_settled(x, strict, approximate) for x in lifted]
     out = interpret(jaxpr, consts, [*map(Cell, values), *data], _EVALUATE)
@@ -122,7 +122,7 @@ def plan(jaxpr: jaxprs.Jaxpr, consts: Sequence[Any], cells: Sequence[Cell[Any]])
             cell.value.weight.uses.others = True
 
 
-def _data(leaves: Sequence[Array]) -> list[Cell[Any]]:
+def data_cells(leaves: Sequence[Array]) -> list[Cell[Any]]:
     examples = next((x.shape[0] for x in leaves if x.ndim > 0), None)
     return [Cell(x, True, 0 if x.ndim > 0 and x.shape[0] == examples else None) for x in leaves]
 
@@ -199,7 +199,7 @@ def _evaluate(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
     if isinstance(match, RandomArray):
         return [Cell(match)]
     if match is None:
-        return _bound(eqn, [dataclasses.replace(c, value=_sampled(c.value)) for c in cells])
+        return bound(eqn, [dataclasses.replace(c, value=_sampled(c.value)) for c in cells])
     (w,) = (cell.value for cell in cells if _is_random(cell))
     (x,) = (cell.value for cell in cells if not _is_random(cell))
     estimator = ESTIMATORS[w.weight.estimator]
@@ -213,11 +213,11 @@ def _evaluate(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
     return [Cell(y, followed.data, followed.axis)]
 
 
-def _bound(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
+def bound(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
     out = bind(eqn, [cell.value for cell in cells])
     followed = example_axis.follow(eqn, cells)
     return [Cell(y, c.data, c.axis) for c, y in zip(followed, out, strict=True)]
 
 
 _PLAN: Rules[Any] = Rules(default=_count, plain=example_axis.follow, concerns=_is_random)
-_EVALUATE: Rules[Any] = Rules(default=_evaluate, plain=_bound, concerns=_is_random)
+_EVALUATE: Rules[Any] = Rules(default=_evaluate, plain=bound, concerns=_is_random)

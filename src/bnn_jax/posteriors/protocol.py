@@ -11,13 +11,15 @@ more:
     draw(key, i)    draw number i with the variables that belong to it; finite posteriors return
                     their member i, so that averages over i are exact, and mixtures take turns
                     between their components
+    component(i), num_components
+                    the posteriors that it is a mixture of
     outputs(key, network, variables, inputs)
                     the network's outputs for one draw, of a posterior that is more than a
                     distribution of params (dropout masks, a linearised network)
 """
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Int, PyTree
 
@@ -72,6 +74,18 @@ def draw(posterior: Posterior, key: PRNGKey, index: Index) -> tuple[PyTree, PyTr
     if own is not None:
         return own(key, index)
     return posterior.sample(key), getattr(posterior, "variables", None)
+
+
+def component(posterior: Posterior, index: Index) -> tuple[Posterior, Index]:
+    """Returns the component of a mixture that gives draw number `index`, and its number in there.
+
+    The components take turns; a posterior that is no mixture is its own only component.
+    """
+    count = getattr(posterior, "num_components", None)
+    if count is None:
+        return posterior, index
+    mixture: Any = posterior
+    return component(mixture.component(index % count), index // count)
 
 
 def size(posterior: Posterior) -> int | None:

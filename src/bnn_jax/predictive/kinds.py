@@ -128,13 +128,14 @@ class AnyPosterior:
         indices: Indices,
     ) -> tuple[PyTree, ...]:
         draw_key = jax.random.fold_in(key, group)
-        if isinstance(data.posterior, posteriors.HasOutputs):
+        posterior, turn = posteriors.component(data.posterior, group)
+        if isinstance(posterior, posteriors.HasOutputs):
 
             def call(params: PyTree, variables: PyTree, *inputs: PyTree) -> PyTree:
                 return network(params, variables, inputs)
 
-            return (data.posterior.outputs(draw_key, call, data.variables, inputs),)
-        params, own = posteriors.draw(data.posterior, draw_key, group)
+            return (posterior.outputs(draw_key, call, data.variables, inputs),)
+        params, own = posteriors.draw(posterior, draw_key, turn)
         return (network(params, data.variables if own is None else own, inputs),)
 
 

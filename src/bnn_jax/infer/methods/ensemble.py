@@ -157,7 +157,17 @@ class Ensemble:
             finished = [member.finish(each, batches) for each in state.states()]
             return State.of(state.step, finished, vectorized)
 
-        return Inference(init, step, posterior, finish if member.finish else None)
+        def shapes() -> PyTree:
+            assert member.shapes is not None
+            return jax.eval_shape(lambda one: _combine(_stack([one] * self.size)), member.shapes())
+
+        return Inference(
+            init,
+            step,
+            posterior,
+            finish if member.finish else None,
+            shapes=shapes if member.shapes else None,
+        )
 
     def _start(self, problem: Problem, key: PRNGKey, index: int) -> Any:
         """Returns the initial state of a member."""

@@ -25,12 +25,12 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.gaussian import Leaf
+from bnn_jax.infer.current_variables import current_variables
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import apply
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import LowRank
-from bnn_jax.transforms import batch_statistics
 
 
 @partial(
@@ -150,7 +150,7 @@ class SWAG:
 
         def finish(state: State, batches: Callable[[], Iterable[Batch]]) -> State:
             mean = _mean(state)
-            variables = _variables_of(problem, mean, state.variables, batches())
+            variables = current_variables(problem, mean, state.variables, batches())
             return dataclasses.replace(state, variables=variables)
 
         return Inference(init, step, _posterior, finish)
@@ -228,30 +228,3 @@ def _schedule(method: SWAG, first: int, every: int) -> Callable[[Array], Float[A
         return jnp.where(step < first, decayed, cycle if method.cyclical else low)
 
     return rate
-
-
-def _variables_of(
-    problem: Problem, params: PyTree, variables: PyTree, batches: Iterable[Batch]
-) -> PyTree:
-    """Returns the variables with the batch statistics of these params.
-
-    Statistics that training did not change belong to a network in evaluation mode, and are kept.
-    """
-    places = problem.model.network.batch_statistics(variables)
-    if not places:
-        return variables
-    statistics = batch_statistics.take(variables, places)
-    initial = batch_statistics.take(problem.model.variables, places)
-    if all(bool(jnp.array_equal(statistics[name], initial[name])) for name in places):
-        return variables
-
-    def update(
-        index: int | Array, now: dict[str, Array], batch: Batch
-    ) -> batch_statistics.Statistics:
-        key = jax.random.fold_in(jax.random.key(0), index)
-        own = batch_statistics.put(variables, places, now)
-        _, (after, _) = problem.nll(params, own, key, batch)
-        return batch_statistics.take(after, places)
-
-    statistics = batch_statistics.recompute(update, statistics, batches)
-    return batch_statistics.put(variables, places, statistics)
