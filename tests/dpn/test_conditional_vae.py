@@ -105,7 +105,7 @@ def test_unknown_labels_under_jit_are_nan() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="num_classes >= 1, got 0"):
+    with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         ConditionalVAE(Encoder(16, 8), Decoder(8, (4, 4, 1)), 8, 3, 0, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="ConditionalVAE needs latent_size <= hidden_size"):
         ConditionalVAE(Encoder(16, 8), Decoder(8, (4, 4, 1)), 8, 9, 4, rngs=nnx.Rngs(0))

@@ -76,7 +76,7 @@ def test_generated_samples_are_the_decoded_prior(monkeypatch: pytest.MonkeyPatch
     assert not left
 
 
-def test_generated_samples_have_the_models_law() -> None:
+def test_generated_samples_have_the_distribution_of_the_model() -> None:
     """Mean and covariance of a linear decoder's outputs; 5 standard errors."""
     vae, mean, covariance = factor_model()
     expected = covariance - 0.5 * np.eye(5)
@@ -88,7 +88,7 @@ def test_generated_samples_have_the_models_law() -> None:
     assert np.all(np.abs(np.cov(x.T) - expected) < 5 * error)
 
 
-def test_codes_have_the_posteriors_law() -> None:
+def test_codes_have_the_distribution_of_the_posterior() -> None:
     """The pushed-forward codes of one example: Kolmogorov-Smirnov at p > 1e-4."""
     vae, mean, _ = factor_model()
     x = jnp.broadcast_to(jnp.asarray([[1.0, -0.5, 0.3, 2.0, 0.0]]), (5000, 5))
@@ -96,8 +96,8 @@ def test_codes_have_the_posteriors_law() -> None:
     pseudo_inverse = np.linalg.pinv(np.asarray(vae.dense3.kernel[...], np.float64))
     z = (np.asarray(reconstruction, np.float64) - mean) @ pseudo_inverse
     for j in range(2):
-        law = stats.norm(float(code_mean[0, j]), float(code_std[0, j]))
-        assert stats.kstest(z[:, j], law.cdf).pvalue > 1e-4
+        distribution = stats.norm(float(code_mean[0, j]), float(code_std[0, j]))
+        assert stats.kstest(z[:, j], distribution.cdf).pvalue > 1e-4
 
 
 def test_functions_serve_as_encoder_and_decoder_and_jit_changes_nothing() -> None:
@@ -119,8 +119,8 @@ def test_functions_serve_as_encoder_and_decoder_and_jit_changes_nothing() -> Non
         ),
         ({"decoder": None}, TypeError, "NNX module or a function as decoder, got None"),
         ({"encoder": Encoder}, TypeError, "as encoder, got <class"),
-        ({"hidden_size": 8.0}, TypeError, "positive int as hidden_size, got 8.0"),
-        ({"latent_size": 0}, ValueError, "latent_size >= 1, got 0"),
+        ({"hidden_size": 8.0}, TypeError, "hidden_size must be a positive int, got 8.0"),
+        ({"latent_size": 0}, ValueError, "latent_size must be at least 1, got 0"),
         ({"latent_size": 9}, ValueError, "latent_size <= hidden_size, got latent_size=9"),
         ({"rngs": 0}, TypeError, "nnx.Rngs as rngs, got 0"),
     ],
@@ -156,7 +156,7 @@ def test_an_encoder_of_another_size() -> None:
 @pytest.mark.parametrize(
     ("number", "shape", "error", "message"),
     [
-        (0, (-1, 4, 4, 1), ValueError, "generate_nums >= 1, got 0"),
+        (0, (-1, 4, 4, 1), ValueError, "generate_nums must be at least 1, got 0"),
         (True, (-1, 4, 4, 1), TypeError, "positive int as generate_nums"),
         (2, (3, 4, 4, 1), ValueError, r"as \(2, ...\) or \(-1, ...\)"),
         (2, (-1, 4, 4, 2), ValueError, r"\(2, 4, 4, 1\), which cannot be reshaped to \(2, 4, 4, 2"),

@@ -78,7 +78,7 @@ def test_a_generator_serves_one_epoch() -> None:
         (X, {}, TypeError, "batch_size= must be given"),
         ((X, Y), {}, TypeError, "batch_size= must be given"),
         ([X], {"batch_size": 2}, TypeError, "batch_size is for arrays.*got list"),
-        (X, {"batch_size": 0}, ValueError, "batch_size >= 1, got 0"),
+        (X, {"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         (3, {}, TypeError, "iterable of batches; got int"),
         ((X, Y[:9]), {"batch_size": 2}, ValueError, "10 examples and 9 labels"),
         (X.astype(np.uint8), {"batch_size": 2}, TypeError, "floating point, got uint8: scale it"),

@@ -127,7 +127,7 @@ def test_batch_statistics_are_carried_and_the_network_is_put_into_training_mode(
 
 
 def test_a_conditional_vae_gets_the_labels() -> None:
-    """Images that their label tells exactly are learned through a code that holds nothing."""
+    """Images that are determined by their label are learned with a code without information."""
     y = np.arange(40) % 4
     x = np.float32((np.arange(4)[None] == y[:, None])[:, None, :, None].repeat(4, axis=1))
     cvae = ConditionalVAE(Encoder(16, 8, 4), Decoder(8, (4, 4, 1)), 8, 2, 4, rngs=nnx.Rngs(0))
@@ -200,7 +200,7 @@ def test_bad_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = 0.1
     with pytest.raises(TypeError, match="optax transformation as optimizer, got 0.1"):
         SVI(WithLossCell(vae, ELBO()), bad)
-    with pytest.raises(ValueError, match="epochs >= 1, got 0"):
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
         svi().run(KEY, BATCHES, 0)
     with pytest.raises(RuntimeError, match="no training loss yet"):
         svi().get_train_loss()

@@ -53,7 +53,7 @@ def test_the_distance_is_that_of_each_example_to_its_reconstruction() -> None:
     assert (relative.predict_outlier_score(np.zeros_like(X)) > 1e30).all()
 
 
-def test_the_bound_of_the_exact_posterior_is_the_likelihood_whatever_the_draws() -> None:
+def test_the_bound_of_the_exact_posterior_is_the_likelihood_for_any_draws() -> None:
     found, x, nll = linear("negative_bound")
     for seed, samples in ((0, 1), (1, 5)):
         scores = found.predict_outlier_score(x, key=jax.random.key(seed), num_samples=samples)
@@ -187,9 +187,17 @@ def test_a_threshold_belongs_to_its_scores() -> None:
         (lambda d: d.predict_outlier_score(np.uint8(X)), TypeError, "floating point, got uint8"),
         (lambda d: d.predict_outlier_score(X[:0]), ValueError, "examples on axis 0"),
         (lambda d: d.predict_outlier_score(X, num_samples=2), ValueError, "draws codes: pass key="),
-        (lambda d: d.predict_outlier_score(X, batch_size=0), ValueError, "batch_size >= 1, got 0"),
+        (
+            lambda d: d.predict_outlier_score(X, batch_size=0),
+            ValueError,
+            "batch_size must be at least 1, got 0",
+        ),
         (lambda d: d.predict_outlier(X, 0.0), ValueError, "threshold > 0, got 0.0"),
-        (lambda d: d.predict_outlier(X, "high"), TypeError, "as threshold, got 'high'"),
+        (
+            lambda d: d.predict_outlier(X, "high"),
+            TypeError,
+            "threshold must be an int or a float, got 'high'",
+        ),
         (lambda d: d.fit_threshold(X, 1.0), ValueError, "0 < quantile < 1, got 1.0"),
         (lambda d: d.fit_threshold([]), ValueError, "has no batches"),
         (lambda d: detector("negative_bound").predict_outlier_score(X), ValueError, "pass key="),

@@ -1,6 +1,6 @@
-"""Bayesian layers as Flax NNX modules, under MindSpore's names and with its arguments.
+"""Bayesian layers as Flax NNX modules, with the names and arguments of MindSpore.
 
-They mix with ordinary layers in one network; `WithBNNLossCell` adds their KL to the loss.
+They can be mixed with ordinary layers; `WithBNNLossCell` adds their KL divergence to the loss.
 
     model = nnx.Sequential(
         bnn_layers.ConvReparam(1, 6, 5, pad_mode="valid", rngs=rngs), nnx.relu,
@@ -8,9 +8,9 @@ They mix with ordinary layers in one network; `WithBNNLossCell` adds their KL to
         bnn_layers.DenseReparam(3456, 10, rngs=rngs),
     )
 
-Layout is Flax's: images are NHWC, convolution kernels HWIO, dense kernels (in, out). The same
-layers for linen are in `bnn_jax.bnn_layers.linen`. What differs from MindSpore, and why, is in
-docs/mindspore.md.
+The array layouts are those of Flax: images are NHWC, convolution kernels HWIO, dense kernels
+(in, out). `bnn_jax.bnn_layers.linen` has the same layers for linen. docs/mindspore.md lists the
+differences from MindSpore.
 """
 
 from bnn_jax.bnn_layers.conv import ConvReparam as ConvReparam

@@ -1,15 +1,14 @@
-"""The activations that MindSpore knows by name (its `nn.get_activation`), channels last."""
+"""The activations that MindSpore's `nn.get_activation` accepts by name, channels last."""
 
 import difflib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-Activation = Callable[..., Any]
+Activation = Callable[[Array], Array]
 
 
 def _fast_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -51,31 +50,31 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanhshrink": lambda x: x - jnp.tanh(x),
 }
 
-# Those that are no pure function of one argument, and what to pass instead.
+# Activations that are not pure functions of one argument, and what to pass instead.
 NOT_BY_NAME = {
     "rrelu": "its slope is random: pass a function that draws it, or 'leakyrelu'",
-    "threshold": "it needs its two numbers: pass lambda x: jnp.where(x > threshold, x, value)",
+    "threshold": "it requires two numbers: pass lambda x: jnp.where(x > threshold, x, value)",
 }
 
 
 class UnknownActivation(KeyError, ValueError):
-    """No activation of that name: a KeyError as in MindSpore, and a ValueError as elsewhere."""
+    """An unknown name of an activation. A KeyError, as in MindSpore, and also a ValueError."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
-def get_activation(layer: str, activation: Any) -> Activation | None:
-    """The function for MindSpore's `activation` argument.
+def get_activation(layer: str, activation: object) -> Activation | None:
+    """Returns the function for MindSpore's `activation` argument.
 
     Args:
-        layer: the layer's name, for the error.
-        activation: None or "" for none, one of MindSpore's names, any function of one array, or an
-            NNX module. "prelu" makes a new `nnx.PReLU`, whose slope is trained.
+        layer: the name of the layer, for the error.
+        activation: None or "" for no activation, one of MindSpore's names, any function of one
+            array, or an NNX module. "prelu" creates a new `nnx.PReLU` with a trained slope.
 
     Raises:
-        UnknownActivation: a name that is not known.
-        ValueError: neither name nor function, or a class that was not instantiated.
+        UnknownActivation: the name is unknown.
+        ValueError: the value is not a name or a function, or it is a class.
     """
     if activation is None or activation == "":
         return None
@@ -84,9 +83,9 @@ def get_activation(layer: str, activation: Any) -> Activation | None:
     if isinstance(activation, str):
         return _by_name(layer, activation)
     if isinstance(activation, type) or not callable(activation):
-        hint = "instantiate it" if isinstance(activation, type) else "see docs/mindspore.md"
+        hint = "pass an instance" if isinstance(activation, type) else "see docs/mindspore.md"
         raise ValueError(
-            f"{layer} needs a name, a function or a module as activation, got {activation!r}: "
+            f"{layer}: activation must be a name, a function or a module, got {activation!r}; "
             f"{hint}."
         )
     return activation
@@ -96,10 +95,12 @@ def _by_name(layer: str, name: str) -> Activation:
     if name in ACTIVATIONS:
         return ACTIVATIONS[name]
     if name in NOT_BY_NAME:
-        raise UnknownActivation(f"{layer} has no activation {name!r}, {NOT_BY_NAME[name]}.")
+        raise UnknownActivation(
+            f"{layer}: activation {name!r} is not available by name: {NOT_BY_NAME[name]}."
+        )
     known = sorted([*ACTIVATIONS, "prelu"])
     near = difflib.get_close_matches(name.lower(), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownActivation(
-        f"{layer} knows no activation {name!r}.{hint} Known: {', '.join(known)}."
+        f"{layer}: unknown activation {name!r}.{hint} Known: {', '.join(known)}."
     )

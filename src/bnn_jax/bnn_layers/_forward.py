@@ -1,9 +1,8 @@
-"""The arithmetic that the NNX and the linen layers share: a Gaussian weight, a key, an input.
+"""The forward passes that the NNX and the linen layers share.
 
-A key of None means the weight's mean. A weight that is an array (a sampled one) is used as it is.
+Each function takes a key, a Gaussian weight and an input. If the key is None, the mean of the
+weight is used. A weight that is an array, such as a sample, is used unchanged.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
 def draw(key: PRNGKey | None, weight: Gaussian | Array) -> Float[Array, "*shape"]:
-    """One draw of the weight, mean + std * epsilon."""
+    """Returns one sample of the weight, mean + std * epsilon."""
     if not isinstance(weight, Gaussian):
         return weight
     if key is None:
@@ -32,9 +31,9 @@ def dense(
     weight: Gaussian | Array,
     x: Float[Array, "*batch in"],
     dtype: DTypeLike | None = None,
-    precision: Any = None,
+    precision: lax.PrecisionLike = None,
 ) -> Float[Array, "*batch out"]:
-    """X W with one draw of W for all examples."""
+    """Returns x W, with one sample of W for all examples."""
     x, w = dtypes.promote_dtype((x, draw(key, weight)), dtype=dtype)
     return _dot(x, w, precision)
 
@@ -44,12 +43,13 @@ def dense_local(
     weight: Gaussian | Array,
     x: Float[Array, "*batch in"],
     dtype: DTypeLike | None = None,
-    precision: Any = None,
+    precision: lax.PrecisionLike = None,
 ) -> Float[Array, "*batch out"]:
-    """X W drawn from its Gaussian: mean x E[W], variance x^2 Var[W], independent by element.
+    """Returns a sample of x W with independent elements: mean x E[W], variance x^2 Var[W].
 
-    The variance is computed in float32 or wider: its squares leave float16's range. Its floor, the
-    smallest normal number, keeps the square root's gradient finite where x is zero.
+    The variance is computed in float32 or wider, because its squares can exceed the range of
+    float16. It is at least the smallest normal number, so that the gradient of the square root is
+    finite where x is zero.
     Source: Kingma, Salimans, Welling 2015, arXiv:1506.02557, equation 6.
     """
     mean = dense(None, weight, x, dtype, precision)
@@ -72,9 +72,9 @@ def conv(
     dilation: tuple[int, int],
     group: int,
     dtype: DTypeLike | None = None,
-    precision: Any = None,
+    precision: lax.PrecisionLike = None,
 ) -> Float[Array, "*batch new_height new_width out"]:
-    """The convolution of NHWC images with one draw of a HWIO kernel for all examples."""
+    """Returns the convolution of NHWC images with one sample of an HWIO kernel for all examples."""
     x, w = dtypes.promote_dtype((x, draw(key, weight)), dtype=dtype)
     batch = x.shape[:-3]
     y = lax.conv_general_dilated(
@@ -93,13 +93,13 @@ def conv(
 def add_bias(
     key: PRNGKey | None, bias: Gaussian | Array, y: Float[Array, "*batch out"]
 ) -> Float[Array, "*batch out"]:
-    """Y plus one draw of the bias."""
+    """Returns y plus one sample of the bias."""
     b = draw(key, bias).astype(y.dtype)
     return y + jnp.reshape(b, (1,) * (y.ndim - 1) + (-1,))
 
 
 def split(key: PRNGKey | None) -> tuple[PRNGKey | None, PRNGKey | None]:
-    """The keys of weight and bias."""
+    """Returns the keys of the weight and the bias."""
     if key is None:
         return None, None
     weight_key, bias_key = jax.random.split(key)
@@ -107,14 +107,14 @@ def split(key: PRNGKey | None) -> tuple[PRNGKey | None, PRNGKey | None]:
 
 
 def require_one_use(layer: str, x: Array, approximate: bool) -> None:
-    """Local reparameterisation is exact where each example meets the weight once: rank 1 or 2."""
+    """Raises ValueError unless local reparameterisation is exact: rank 1 or 2, or `approximate`."""
     if x.ndim > 2 and not approximate:
         raise ValueError(
-            f"{layer} is exact only for inputs of shape (batch, in), got {x.shape}: the positions "
-            "of an example share one weight, which drawing each output apart ignores. Use "
+            f"{layer} is exact only for inputs of shape (batch, in), got {x.shape}: all positions "
+            "of an example share one weight, but each output is sampled independently. Use "
             "DenseReparam, or pass approximate=True to the layer."
         )
 
 
-def _dot(x: Array, w: Array, precision: Any) -> Array:
+def _dot(x: Array, w: Array, precision: lax.PrecisionLike) -> Array:
     return lax.dot_general(x, w, (((x.ndim - 1,), (0,)), ((), ())), precision=precision)

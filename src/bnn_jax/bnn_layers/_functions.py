@@ -1,6 +1,4 @@
-"""What a layer's prior and posterior functions give it, checked."""
-
-from typing import Any
+"""Calls and checks of the prior and posterior functions of a layer."""
 
 import jax
 import jax.numpy as jnp
@@ -13,59 +11,65 @@ from bnn_jax.gaussian import Gaussian
 NUMBER = int | float | np.ndarray | np.generic | jax.Array
 
 
-def check_prior(prior_fn: Any, layer: str, argument: str, shape: tuple[int, ...]) -> priors.Prior:
-    """The prior that a layer's argument gives: an instance, or a class or function that makes one.
+def check_prior(
+    prior_fn: object, layer: str, argument: str, shape: tuple[int, ...]
+) -> priors.Prior:
+    """Returns the prior of a layer's argument: a prior, or a class or function that returns one.
 
     Raises:
-        TypeError: it gives no prior.
-        ValueError: the prior's arrays do not broadcast to the weight.
+        TypeError: the argument is not a prior and does not return one.
+        ValueError: the prior's arrays do not broadcast to the shape of the weight.
     """
-    is_instance = isinstance(prior_fn, priors.Prior) and not isinstance(prior_fn, type)
-    if not is_instance and not callable(prior_fn):
-        raise TypeError(
-            f"{layer} needs a prior, or a class or function that returns one, as {argument}, "
-            f"got {prior_fn!r}."
-        )
-    prior = prior_fn if is_instance else prior_fn()
+    prior = prior_fn
+    if isinstance(prior_fn, type) or not isinstance(prior_fn, priors.Prior):
+        if not callable(prior_fn):
+            raise TypeError(
+                f"{layer}: {argument} must be a prior, or a class or function that returns one, "
+                f"got {prior_fn!r}."
+            )
+        prior = prior_fn()
     if isinstance(prior, type) or not isinstance(prior, priors.Prior):
-        raise TypeError(f"{layer} needs {argument} to return a prior, it returned {prior!r}.")
+        raise TypeError(f"{layer}: {argument} must return a prior, it returned {prior!r}.")
     for leaf in jax.tree.leaves(prior):
         if isinstance(leaf, bool) or not isinstance(leaf, NUMBER):
-            raise TypeError(f"{layer} needs numbers in the prior of {argument}, got {leaf!r}.")
+            raise TypeError(f"{layer}: the prior of {argument} must hold numbers, got {leaf!r}.")
         if not _broadcasts(jnp.shape(leaf), shape):
             raise ValueError(
                 f"{layer}: the prior of {argument} has an array of shape {jnp.shape(leaf)}, which "
-                f"does not broadcast to the weight's shape {shape}."
+                f"does not broadcast to the shape {shape} of the weight."
             )
     return prior
 
 
 def check_posterior(
-    posterior_fn: Any, layer: str, argument: str, name: str, shape: tuple[int, ...]
+    posterior_fn: object, layer: str, argument: str, name: str, shape: tuple[int, ...]
 ) -> NormalPosterior:
-    """The posterior that a layer's argument gives, called with name= and shape= as in MindSpore.
+    """Returns posterior_fn(name=name, shape=shape), as in MindSpore.
 
     Raises:
-        TypeError: it is no such function, or returns neither a NormalPosterior nor a Gaussian.
-        ValueError: the posterior's shape is not the weight's.
+        TypeError: the argument is not such a function, or it returns neither a NormalPosterior nor
+            a Gaussian.
+        ValueError: the posterior's shape is not that of the weight.
     """
+    rule = (
+        f"{layer}: {argument} must be a function of name= and shape= that returns a NormalPosterior"
+    )
+    if not callable(posterior_fn):
+        raise TypeError(f"{rule}, got {posterior_fn!r}.")
     try:
         posterior = posterior_fn(name=name, shape=shape)
     except TypeError as error:
-        raise TypeError(
-            f"{layer} needs a function of name= and shape= that returns a NormalPosterior as "
-            f"{argument}: {error}"
-        ) from error
+        raise TypeError(f"{rule}: {error}") from error
     if isinstance(posterior, Gaussian):
         posterior = NormalPosterior.around(name, posterior)
     if not isinstance(posterior, NormalPosterior):
         raise TypeError(
-            f"{layer} needs {argument} to return a NormalPosterior, it returned {posterior!r}."
+            f"{layer}: {argument} must return a NormalPosterior, it returned {posterior!r}."
         )
     if posterior.shape != shape:
         raise ValueError(
-            f"{layer}: {argument} returned a posterior of shape {posterior.shape}; the weight's "
-            f"shape is {shape}."
+            f"{layer}: {argument} must return a posterior of the weight's shape {shape}, it "
+            f"returned one of shape {posterior.shape}."
         )
     return posterior
 

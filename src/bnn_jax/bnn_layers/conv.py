@@ -1,49 +1,48 @@
 """`ConvReparam`: a 2-d convolution with a Gaussian kernel."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, DTypeLike, Num
 
 from bnn_jax.bnn_layers import _arguments, _forward
-from bnn_jax.bnn_layers.layer import BayesianLayer, RngSource
+from bnn_jax.bnn_layers.layer import BayesianLayer, PosteriorSource, PriorSource, RngSource
 from bnn_jax.bnn_layers.layer_distribution import NormalPrior, normal_post_fn
 
 
 class ConvReparam(BayesianLayer):
-    """conv(x, W) + b with one draw of W and b per call, shared by all examples. NHWC, HWIO.
+    """conv(x, W) + b, with one sample of W and b per call for all examples. NHWC, HWIO.
 
-    Source: Kingma, Welling 2014, arXiv:1312.6114 (the reparameterisation); Blundell et al. 2015,
-    arXiv:1505.05424 (of weights).
+    Source: Kingma, Welling 2014, arXiv:1312.6114 (reparameterisation); Blundell et al. 2015,
+    arXiv:1505.05424 (reparameterisation of weights).
 
     Args:
-        in_channels: channels of the input (its last axis).
-        out_channels: channels of the output.
+        in_channels: the number of channels of the input (its last axis).
+        out_channels: the number of channels of the output.
         kernel_size: an int, or (height, width).
         stride: an int, or (height, width).
         pad_mode: "same" (output is input / stride, rounded up; an odd pixel goes to the bottom and
-            the right), "valid" (no padding) or "pad" (by `padding`).
+            the right), "valid" (no padding) or "pad" (explicit `padding`).
         padding: with pad_mode="pad", an int, or (top, bottom, left, right).
         dilation: an int, or (height, width).
-        group: into how many groups the channels are split.
+        group: the number of groups into which the channels are split.
         has_bias: add a random bias.
-        weight_prior_fn: a prior, or a class or function that returns one; any of `bnn_jax.priors`.
+        weight_prior_fn: a prior, or a class or function that returns one; see `bnn_jax.priors`.
         weight_posterior_fn: a function of name= and shape= that returns a `NormalPosterior`; shape
             is (height, width, in_channels // group, out_channels).
         bias_prior_fn: as weight_prior_fn, for the bias.
         bias_posterior_fn: as weight_posterior_fn, with shape (out_channels,).
-        deterministic: use the mean of W and b. `model.eval()` sets it.
-        dtype: the dtype to compute in; by default that of x and W together. Noise and parameters
-            keep theirs.
-        param_dtype: the parameters' dtype, instead of the posterior's own (float32).
-        precision: of the convolution, as in `jax.lax`.
-        rng_collection: the stream of rngs that the noise is drawn from.
-        rngs: initialises the parameters (stream `params`) and gives the layer its own noise.
+        deterministic: use the mean of W and b. `model.eval()` sets it to True.
+        dtype: the dtype of the computation; by default, the dtype to which x and W are promoted.
+            The dtypes of the noise and of the parameters do not change.
+        param_dtype: the dtype of the parameters; by default that of the posterior (float32).
+        precision: the precision of the convolution, as in `jax.lax`.
+        rng_collection: the name of the stream of rngs from which the noise is drawn.
+        rngs: draws the initial parameters (stream `params`) and seeds the layer's own noise stream.
 
     Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: an argument out of range.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -57,15 +56,15 @@ class ConvReparam(BayesianLayer):
         dilation: int | tuple[int, int] = 1,
         group: int = 1,
         has_bias: bool = False,
-        weight_prior_fn: Any = NormalPrior,
-        weight_posterior_fn: Any = normal_post_fn,
-        bias_prior_fn: Any = NormalPrior,
-        bias_posterior_fn: Any = normal_post_fn,
+        weight_prior_fn: PriorSource = NormalPrior,
+        weight_posterior_fn: PosteriorSource = normal_post_fn,
+        bias_prior_fn: PriorSource = NormalPrior,
+        bias_posterior_fn: PosteriorSource = normal_post_fn,
         *,
         deterministic: bool | None = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike | None = None,
-        precision: Any = None,
+        precision: lax.PrecisionLike = None,
         rng_collection: str = "noise",
         rngs: nnx.Rngs | nnx.RngStream,
     ) -> None:
@@ -98,17 +97,17 @@ class ConvReparam(BayesianLayer):
         deterministic: bool | None = None,
         rngs: RngSource | None = None,
     ) -> Num[Array, "*batch new_height new_width out"]:
-        """Apply the layer.
+        """Returns the output of the layer.
 
         Args:
             x: images, channels last; any number of leading axes.
-            deterministic: instead of the layer's own setting.
-            rngs: an nnx.Rngs, a stream or a key, instead of the layer's own.
+            deterministic: overrides the layer's own setting.
+            rngs: an nnx.Rngs, a stream or a key, used instead of the layer's own stream.
         """
         x = jnp.asarray(x)
         if x.ndim < 3 or x.shape[-1] != self.in_channels:
             raise ValueError(
-                f"{type(self).__name__} needs images of shape (batch, height, width, "
+                f"{type(self).__name__}: x must be images of shape (batch, height, width, "
                 f"{self.in_channels}), channels last, got {x.shape}."
             )
         weight_key, bias_key = _forward.split(self._key(deterministic, rngs))

@@ -1,62 +1,62 @@
 """Dense layers with a Gaussian weight: `DenseReparam` and `DenseLocalReparam`."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, DTypeLike, Num
+from jax import lax
+from jaxtyping import Array, ArrayLike, DTypeLike, Num
 
 from bnn_jax.bnn_layers import _arguments, _forward
-from bnn_jax.bnn_layers._activations import get_activation
-from bnn_jax.bnn_layers.layer import BayesianLayer, RngSource
+from bnn_jax.bnn_layers._activations import Activation, get_activation
+from bnn_jax.bnn_layers.layer import BayesianLayer, PosteriorSource, PriorSource, RngSource
 from bnn_jax.bnn_layers.layer_distribution import NormalPrior, normal_post_fn
 from bnn_jax.noise import PRNGKey
 
 
 class DenseReparam(BayesianLayer):
-    """activation(x W + b) with one draw of W and b per call, shared by all examples.
+    """activation(x W + b), with one sample of W and b per call for all examples.
 
-    Source: Kingma, Welling 2014, arXiv:1312.6114 (the reparameterisation); Blundell et al. 2015,
-    arXiv:1505.05424 (of weights).
+    Source: Kingma, Welling 2014, arXiv:1312.6114 (reparameterisation); Blundell et al. 2015,
+    arXiv:1505.05424 (reparameterisation of weights).
 
     Args:
         in_channels: the size of the input's last axis.
         out_channels: the size of the output's last axis.
-        activation: a name that MindSpore knows ("relu", "gelu", ...), a function, a module or None.
-        has_bias: add a random bias. (True, though MindSpore's documentation says False.)
-        weight_prior_fn: a prior, or a class or function that returns one; any of `bnn_jax.priors`.
+        activation: one of MindSpore's names ("relu", "gelu", ...), a function, a module or None.
+        has_bias: add a random bias. The default is True, as in MindSpore's code; MindSpore's
+            documentation states False.
+        weight_prior_fn: a prior, or a class or function that returns one; see `bnn_jax.priors`.
         weight_posterior_fn: a function of name= and shape= that returns a `NormalPosterior`; shape
             is (in_channels, out_channels).
         bias_prior_fn: as weight_prior_fn, for the bias.
         bias_posterior_fn: as weight_posterior_fn, with shape (out_channels,).
-        deterministic: use the mean of W and b. `model.eval()` sets it.
-        dtype: the dtype to compute in; by default that of x and W together. Noise and parameters
-            keep theirs.
-        param_dtype: the parameters' dtype, instead of the posterior's own (float32).
-        precision: of the product, as in `jax.lax`.
-        rng_collection: the stream of rngs that the noise is drawn from.
-        rngs: initialises the parameters (stream `params`) and gives the layer its own noise.
+        deterministic: use the mean of W and b. `model.eval()` sets it to True.
+        dtype: the dtype of the computation; by default, the dtype to which x and W are promoted.
+            The dtypes of the noise and of the parameters do not change.
+        param_dtype: the dtype of the parameters; by default that of the posterior (float32).
+        precision: the precision of the product, as in `jax.lax`.
+        rng_collection: the name of the stream of rngs from which the noise is drawn.
+        rngs: draws the initial parameters (stream `params`) and seeds the layer's own noise stream.
 
     Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: an argument out of range, or an unknown activation (then also a KeyError).
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or an activation is unknown (also a KeyError).
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        activation: Any = None,
+        activation: str | Activation | None = None,
         has_bias: bool = True,
-        weight_prior_fn: Any = NormalPrior,
-        weight_posterior_fn: Any = normal_post_fn,
-        bias_prior_fn: Any = NormalPrior,
-        bias_posterior_fn: Any = normal_post_fn,
+        weight_prior_fn: PriorSource = NormalPrior,
+        weight_posterior_fn: PosteriorSource = normal_post_fn,
+        bias_prior_fn: PriorSource = NormalPrior,
+        bias_posterior_fn: PosteriorSource = normal_post_fn,
         *,
         deterministic: bool | None = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike | None = None,
-        precision: Any = None,
+        precision: lax.PrecisionLike = None,
         rng_collection: str = "noise",
         rngs: nnx.Rngs | nnx.RngStream,
     ) -> None:
@@ -84,12 +84,12 @@ class DenseReparam(BayesianLayer):
         deterministic: bool | None = None,
         rngs: RngSource | None = None,
     ) -> Num[Array, "*batch out"]:
-        """Apply the layer.
+        """Returns the output of the layer.
 
         Args:
-            x: the input, any number of leading axes.
-            deterministic: instead of the layer's own setting.
-            rngs: an nnx.Rngs, a stream or a key, instead of the layer's own.
+            x: the input, with any number of leading axes.
+            deterministic: overrides the layer's own setting.
+            rngs: an nnx.Rngs, a stream or a key, used instead of the layer's own stream.
         """
         x = self._checked(x)
         weight_key, bias_key = _forward.split(self._key(deterministic, rngs))
@@ -102,45 +102,50 @@ class DenseReparam(BayesianLayer):
         weight = self.weight_posterior.gaussian
         return _forward.dense(key, weight, x, self.dtype, self.precision)
 
-    def _checked(self, x: Any) -> Array:
+    def _checked(self, x: ArrayLike) -> Array:
         x = jnp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.in_channels:
             raise ValueError(
-                f"{type(self).__name__} needs an input of shape (..., {self.in_channels}), "
+                f"{type(self).__name__}: x must have the shape (..., {self.in_channels}), "
                 f"got {x.shape}."
             )
         return x
 
 
 class DenseLocalReparam(DenseReparam):
-    """activation(y + b) with y drawn from the Gaussian law of x W, for each example apart.
+    """activation(y + b), with y sampled from the Gaussian distribution of x W for each example.
 
-    Same law as `DenseReparam` where each example meets W once, that is for inputs of shape
-    (batch, in), with less variance in the gradients. The bias is one draw per call, as MindSpore's.
+    For inputs of shape (batch, in), the output of each example has the same distribution as in
+    `DenseReparam`, and the gradients have less variance. The bias is sampled once per call, as in
+    MindSpore.
 
     Source: Kingma, Salimans, Welling 2015, arXiv:1506.02557.
 
     Args:
-        *args: those of `DenseReparam`, in its order.
-        approximate: allow inputs of rank 3 and more. There the positions of an example share W,
-            but their outputs are drawn independently: the distribution of each output is correct,
-            that of sums over positions is not.
-        **options: the keyword-only arguments of `DenseReparam`.
+        approximate: allow inputs of rank 3 and more. The positions of an example share W, but
+            their outputs are sampled independently: the distribution of each output is correct,
+            but that of sums over positions is not.
+        Others: as in `DenseReparam`, in the same order.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        activation: Any = None,
+        activation: str | Activation | None = None,
         has_bias: bool = True,
-        weight_prior_fn: Any = NormalPrior,
-        weight_posterior_fn: Any = normal_post_fn,
-        bias_prior_fn: Any = NormalPrior,
-        bias_posterior_fn: Any = normal_post_fn,
+        weight_prior_fn: PriorSource = NormalPrior,
+        weight_posterior_fn: PosteriorSource = normal_post_fn,
+        bias_prior_fn: PriorSource = NormalPrior,
+        bias_posterior_fn: PosteriorSource = normal_post_fn,
         *,
         approximate: bool = False,
-        **options: Any,
+        deterministic: bool | None = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike | None = None,
+        precision: lax.PrecisionLike = None,
+        rng_collection: str = "noise",
+        rngs: nnx.Rngs | nnx.RngStream,
     ) -> None:
         super().__init__(
             in_channels,
@@ -151,7 +156,12 @@ class DenseLocalReparam(DenseReparam):
             weight_posterior_fn,
             bias_prior_fn,
             bias_posterior_fn,
-            **options,
+            deterministic=deterministic,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            precision=precision,
+            rng_collection=rng_collection,
+            rngs=rngs,
         )
         self.approximate = _arguments.boolean(type(self).__name__, "approximate", approximate)
 
@@ -159,7 +169,7 @@ class DenseLocalReparam(DenseReparam):
         weight = self.weight_posterior.gaussian
         return _forward.dense_local(key, weight, x, self.dtype, self.precision)
 
-    def _checked(self, x: Any) -> Array:
+    def _checked(self, x: ArrayLike) -> Array:
         x = super()._checked(x)
         _forward.require_one_use(type(self).__name__, x, self.approximate)
         return x

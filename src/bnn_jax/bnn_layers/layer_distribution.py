@@ -2,7 +2,6 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from bnn_jax import gaussian, priors
 from bnn_jax.bnn_layers import _arguments
-from bnn_jax.gaussian import Gaussian
+from bnn_jax.gaussian import Gaussian, Leaf
 from bnn_jax.noise import PRNGKey
 
 
@@ -21,15 +20,15 @@ class NormalPrior(priors.NormalPrior):
     """N(mean, std) for each weight: `priors.NormalPrior` with MindSpore's order of arguments.
 
     Args:
-        dtype: the dtype of its draws. The KL divergence is computed in the posterior's.
-        mean: mean of the normal distribution.
-        std: its standard deviation. (MindSpore's documentation says that the default is a standard
-            normal; it is this 0.1.)
+        dtype: the dtype of samples. The KL divergence is computed in the dtype of the posterior.
+        mean: the mean of the normal distribution.
+        std: its standard deviation. The default is 0.1, as in MindSpore's code; MindSpore's
+            documentation states 1.
     """
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
-    def __init__(self, dtype: Any = jnp.float32, mean: Any = 0, std: Any = 0.1) -> None:
+    def __init__(self, dtype: DTypeLike = jnp.float32, mean: Leaf = 0, std: Leaf = 0.1) -> None:
         _float_dtype("NormalPrior", dtype)
         object.__setattr__(self, "dtype", dtype)
         super().__init__(mean, std)
@@ -41,24 +40,24 @@ class NormalPrior(priors.NormalPrior):
 
 
 class NormalPosterior(nnx.Module):
-    """The trained Gaussian of one weight: parameters `mean` and `untransformed_std`.
+    """The trained Gaussian of one weight, with the parameters `mean` and `untransformed_std`.
 
-    std = softplus(untransformed_std) + 1e-6. Without rngs it is a description only, as a posterior
-    function returns it; the layer then draws the initial values with its own rngs.
+    std = softplus(untransformed_std) + 1e-6. Without rngs, the posterior has no values yet; the
+    layer that receives it then draws the initial values with its own rngs.
 
     Args:
-        name: its name, for errors.
-        shape: the weight's shape.
-        dtype: the parameters' dtype.
+        name: the name of the weight, for errors.
+        shape: the shape of the weight.
+        dtype: the dtype of the parameters.
         loc_mean: the initial mean is drawn from N(loc_mean, loc_std).
         loc_std: see loc_mean.
         untransformed_scale_mean: the initial untransformed_std is drawn from
             N(untransformed_scale_mean, untransformed_scale_std); at -5 the std is 0.0067.
         untransformed_scale_std: see untransformed_scale_mean.
-        rngs: draws the initial values now, from its stream `params`.
+        rngs: if given, draws the initial values at once, from the stream `params`.
 
     Raises:
-        TypeError: an argument of the wrong type, or, as in MindSpore, a negative std.
+        TypeError: an argument has the wrong type or, as in MindSpore, a std is negative.
     """
 
     mean: nnx.Param[Array]
@@ -78,9 +77,9 @@ class NormalPosterior(nnx.Module):
     ) -> None:
         owner = "NormalPosterior"
         if not isinstance(name, str):
-            raise TypeError(f"{owner} needs a str as name, got {name!r}.")
+            raise TypeError(f"{owner}: name must be a str, got {name!r}.")
         if not isinstance(shape, tuple | list):
-            raise TypeError(f"{owner} needs a tuple or a list as shape, got {shape!r}.")
+            raise TypeError(f"{owner}: shape must be a tuple or a list, got {shape!r}.")
         _float_dtype(owner, dtype)
         self.name = name
         self.shape = tuple(_arguments.positive_int(owner, "each side of shape", n) for n in shape)
@@ -98,13 +97,13 @@ class NormalPosterior(nnx.Module):
 
     @classmethod
     def around(cls, name: str, q: Gaussian) -> "NormalPosterior":
-        """The posterior that starts at a Gaussian, such as `gaussian.centred(weights, std)`."""
+        """Returns a posterior that starts at q, such as `gaussian.centred(weights, std)`."""
         posterior = cls(name, q.shape, q.dtype)
         posterior._set(q)
         return posterior
 
     def init(self, key: PRNGKey, dtype: DTypeLike | None = None) -> Gaussian:
-        """Initial values drawn with the key: mean first, then untransformed_std."""
+        """Returns initial values drawn with the key: mean first, then untransformed_std."""
         return gaussian.init(
             key,
             self.shape,
@@ -116,7 +115,7 @@ class NormalPosterior(nnx.Module):
         )
 
     def materialise(self, rngs: nnx.Rngs | nnx.RngStream, dtype: DTypeLike | None = None) -> None:
-        """Draw the initial values into `mean` and `untransformed_std`."""
+        """Draws the initial values and sets `mean` and `untransformed_std`."""
         self._set(self.init(rngs.params() if isinstance(rngs, nnx.Rngs) else rngs(), dtype))
 
     @property
@@ -125,10 +124,10 @@ class NormalPosterior(nnx.Module):
 
     @property
     def gaussian(self) -> Gaussian:
-        """The posterior as the rest of bnn_jax knows it."""
+        """The posterior as a `Gaussian`."""
         if not self.is_materialised:
             raise ValueError(
-                f"The posterior {self.name!r} has no values yet: construct it with rngs=, or hand "
+                f"The posterior {self.name!r} has no values yet: construct it with rngs=, or pass "
                 "it to a layer, which draws them."
             )
         return Gaussian(mean=self.mean[...], rho=self.untransformed_std[...])
@@ -140,20 +139,21 @@ class NormalPosterior(nnx.Module):
 
 
 def normal_post_fn(name: str, shape: tuple[int, ...] | list[int]) -> NormalPosterior:
-    """MindSpore's default posterior function."""
+    """Returns a `NormalPosterior` with the default arguments: MindSpore's default posterior."""
     return NormalPosterior(name=name, shape=shape)
 
 
-def _spread(owner: str, name: str, value: Any) -> float:
-    if _arguments.number(owner, name, value) < 0:
-        raise TypeError(f"{owner} needs {name} >= 0, got {value!r}.")
-    return value
+def _spread(owner: str, name: str, value: object) -> float:
+    std = _arguments.number(owner, name, value)
+    if std < 0:
+        raise TypeError(f"{owner}: {name} must be at least 0, got {value!r}.")
+    return std
 
 
-def _float_dtype(owner: str, dtype: Any) -> None:
+def _float_dtype(owner: str, dtype: DTypeLike) -> None:
     try:
         is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
         is_float = False
     if not is_float:
-        raise TypeError(f"{owner} needs a floating-point dtype as dtype, got {dtype!r}.")
+        raise TypeError(f"{owner}: dtype must be a floating-point dtype, got {dtype!r}.")

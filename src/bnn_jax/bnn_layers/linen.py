@@ -1,25 +1,25 @@
-"""The Bayesian layers for linen, where they are mixed with ordinary layers by hand.
+"""The Bayesian layers for linen.
 
-The parameters `kernel` and `bias` are `Gaussian` leaves of the ordinary params tree, so sampling,
-KL and training are those of the functional core: `priors.kl_divergence(params, prior)`. The priors
-are given there, not to the layers. Noise comes from the rng stream `noise`:
+The parameters `kernel` and `bias` are `Gaussian` leaves of the params tree, so the functions of the
+core sample and train them. The priors are arguments of `priors.kl_divergence(params, prior)`, not
+of the layers. The noise comes from the rng stream `noise`:
 
-    variables = model.init(key, x)  # uses the means: needs no noise
+    variables = model.init(key, x)  # uses the means and requires no noise
     y = model.apply(variables, x, rngs={"noise": key})
 
-A tree that was sampled already (`gaussian.sample`, `gaussian.mean`) may be applied as well: weights
-that are plain arrays are used as they are.
+`model.apply` also accepts a tree of arrays (`gaussian.sample`, `gaussian.mean`): a weight that is
+an array is used unchanged.
 """
-
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, DTypeLike, Num
 
 from bnn_jax.bnn_layers import _arguments, _forward
-from bnn_jax.bnn_layers._activations import get_activation
+from bnn_jax.bnn_layers._activations import Activation, get_activation
 from bnn_jax.bnn_layers._functions import check_posterior
+from bnn_jax.bnn_layers.layer import PosteriorSource
 from bnn_jax.bnn_layers.layer_distribution import normal_post_fn
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.noise import PRNGKey
@@ -30,7 +30,9 @@ class _LinenLayer(nn.Module):
         chosen = self.deterministic if deterministic is None else deterministic
         return None if chosen or self.is_initializing() else self.make_rng("noise")
 
-    def _weight(self, which: str, posterior_fn: Any, shape: tuple[int, ...]) -> Gaussian | Array:
+    def _weight(
+        self, which: str, posterior_fn: PosteriorSource, shape: tuple[int, ...]
+    ) -> Gaussian | Array:
         layer = type(self).__name__
         argument = f"{'weight' if which == 'kernel' else 'bias'}_posterior_fn"
 
@@ -44,21 +46,22 @@ class _LinenLayer(nn.Module):
 
 
 class DenseReparam(_LinenLayer):
-    """`bnn_layers.DenseReparam` for linen; in_channels may be None, and is then the input's.
+    """`bnn_layers.DenseReparam` for linen.
 
-    The arguments are those of the NNX layer, without the priors.
+    The arguments are those of the NNX layer, without the priors. If in_channels is None, it is the
+    size of the input's last axis.
     """
 
     in_channels: int | None
     out_channels: int
-    activation: Any = None
+    activation: str | Activation | None = None
     has_bias: bool = True
-    weight_posterior_fn: Any = normal_post_fn
-    bias_posterior_fn: Any = normal_post_fn
+    weight_posterior_fn: PosteriorSource = normal_post_fn
+    bias_posterior_fn: PosteriorSource = normal_post_fn
     deterministic: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike | None = None
-    precision: Any = None
+    precision: lax.PrecisionLike = None
 
     @nn.compact
     def __call__(
@@ -80,7 +83,7 @@ class DenseReparam(_LinenLayer):
 
 
 class DenseLocalReparam(DenseReparam):
-    """`bnn_layers.DenseLocalReparam` for linen; in_channels may be None: then it is the input's."""
+    """`bnn_layers.DenseLocalReparam` for linen, with the arguments of `DenseReparam`."""
 
     approximate: bool = False
 
@@ -90,9 +93,10 @@ class DenseLocalReparam(DenseReparam):
 
 
 class ConvReparam(_LinenLayer):
-    """`bnn_layers.ConvReparam` for linen; in_channels may be None, and is then the input's.
+    """`bnn_layers.ConvReparam` for linen.
 
-    The arguments are those of the NNX layer, without the priors.
+    The arguments are those of the NNX layer, without the priors. If in_channels is None, it is the
+    size of the input's last axis.
     """
 
     in_channels: int | None
@@ -104,12 +108,12 @@ class ConvReparam(_LinenLayer):
     dilation: int | tuple[int, int] = 1
     group: int = 1
     has_bias: bool = False
-    weight_posterior_fn: Any = normal_post_fn
-    bias_posterior_fn: Any = normal_post_fn
+    weight_posterior_fn: PosteriorSource = normal_post_fn
+    bias_posterior_fn: PosteriorSource = normal_post_fn
     deterministic: bool = False
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike | None = None
-    precision: Any = None
+    precision: lax.PrecisionLike = None
 
     @nn.compact
     def __call__(

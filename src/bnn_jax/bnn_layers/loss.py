@@ -1,11 +1,10 @@
 """The loss of a network with Bayesian layers: dnn_factor * data loss + bnn_factor * KL."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.bnn_layers import _arguments
 from bnn_jax.bnn_layers.layer import kl_by_layer
@@ -14,36 +13,37 @@ from bnn_jax.bnn_layers.layer import kl_by_layer
 class WithBNNLossCell(nnx.Module):
     """loss_fn(backbone(x), label) * dnn_factor + bnn_factor * KL, summed over all Bayesian layers.
 
-    Each Bayesian layer counts once: the backbone itself if it is one, and one that is used twice or
-    sits in two containers. With a mean loss over N training examples, dnn_factor=1 and
-    bnn_factor=1/N (or N and 1) is the negative ELBO (times N).
+    Each Bayesian layer counts once, also if it is used twice or held by two containers. The
+    backbone may be a Bayesian layer itself. If loss_fn is a mean over examples and the training set
+    has N examples, dnn_factor=1 and bnn_factor=1/N give the negative ELBO per example; dnn_factor=N
+    and bnn_factor=1 give the negative ELBO.
 
     Args:
         backbone: the network, called as backbone(x).
         loss_fn: a function of (outputs, label) that returns a scalar.
         dnn_factor: factor of the data loss, >= 0.
         bnn_factor: factor of the KL divergence, >= 0.
-        reverse_kl: KL(prior || posterior), the direction that MindSpore computes, instead of
+        reverse_kl: use KL(prior || posterior), as MindSpore does, instead of
             KL(posterior || prior).
 
     Raises:
-        TypeError: a factor that is no int or float; a backbone that is no nnx.Module.
-        ValueError: a negative factor; at the call, a loss that is not a scalar.
+        TypeError: a factor is not an int or a float, or the backbone is not an nnx.Module.
+        ValueError: a factor is negative or, at the call, the loss is not a scalar.
     """
 
     def __init__(
         self,
         backbone: nnx.Module,
-        loss_fn: Callable[..., Any],
+        loss_fn: Callable[..., PyTree],
         dnn_factor: float = 1,
         bnn_factor: float = 1,
         reverse_kl: bool = False,
     ) -> None:
         if not isinstance(backbone, nnx.Module):
-            raise TypeError(f"WithBNNLossCell needs an nnx.Module as backbone, got {backbone!r}.")
+            raise TypeError(f"WithBNNLossCell: backbone must be an nnx.Module, got {backbone!r}.")
         if not callable(loss_fn):
             raise TypeError(
-                f"WithBNNLossCell needs a function of (outputs, label) as loss_fn, got {loss_fn!r}."
+                f"WithBNNLossCell: loss_fn must be a function of (outputs, label), got {loss_fn!r}."
             )
         self.backbone = backbone
         self.loss_fn = loss_fn
@@ -51,25 +51,26 @@ class WithBNNLossCell(nnx.Module):
         self.bnn_factor = _factor("bnn_factor", bnn_factor)
         self.reverse_kl = _arguments.boolean("WithBNNLossCell", "reverse_kl", reverse_kl)
 
-    def __call__(self, x: Any, label: Any) -> Float[Array, ""]:
-        """The loss of one batch, a scalar."""
+    def __call__(self, x: PyTree, label: PyTree) -> Float[Array, ""]:
+        """Returns the loss of one batch, a scalar."""
         data_loss = self.loss_fn(self.backbone(x), label)
         if isinstance(data_loss, tuple | list | dict) or jnp.shape(data_loss) != ():
             what = getattr(data_loss, "shape", type(data_loss).__name__)
             raise ValueError(
                 f"loss_fn must return a scalar, got {what}: reduce over the batch by mean or "
-                "sum. (MindSpore adds the KL divergence to every element.)"
+                "sum. (MindSpore adds the KL divergence to each element instead.)"
             )
         kl = sum(kl_by_layer(self.backbone, self.reverse_kl).values(), start=jnp.zeros(()))
         return jnp.asarray(data_loss, kl.dtype) * self.dnn_factor + kl * self.bnn_factor
 
     @property
     def backbone_network(self) -> nnx.Module:
-        """The backbone, under MindSpore's name."""
+        """The backbone. This is MindSpore's name for it."""
         return self.backbone
 
 
-def _factor(name: str, value: Any) -> float:
-    if not _arguments.number("WithBNNLossCell", name, value) >= 0:
-        raise ValueError(f"WithBNNLossCell needs {name} >= 0, got {value!r}.")
-    return value
+def _factor(name: str, value: object) -> float:
+    factor = _arguments.number("WithBNNLossCell", name, value)
+    if not factor >= 0:
+        raise ValueError(f"WithBNNLossCell: {name} must be at least 0, got {value!r}.")
+    return factor
