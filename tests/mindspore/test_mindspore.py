@@ -127,7 +127,7 @@ def test_all_that_does_not_fit_is_named_and_nothing_changes() -> None:
         "unknown: surplus.weight",
         "missing: layers.0.bias",
         "head.0.weight has shape (5, 4), expected (4, 5)",
-        "fc1.bias_posterior.mean and again.bias_posterior.mean name one parameter",
+        "fc1.bias_posterior.mean and again.bias_posterior.mean name the same parameter",
     ):
         assert part in str(error.value)
     after = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
@@ -219,5 +219,5 @@ def test_trees() -> None:
     for name, value in theirs.items():
         np.testing.assert_array_equal(back[name], value, err_msg=name)
     del theirs["conv1.weight_posterior.mean"]
-    with pytest.raises(ValueError, match=r"conv1.weight_posterior needs mean"):
+    with pytest.raises(ValueError, match=r"conv1.weight_posterior must have mean"):
         param_dict_to_tree(theirs)

@@ -1,4 +1,4 @@
-"""MindSpore's parameter names and layouts, for reading and writing its checkpoints."""
+"""Conversion of parameters from and to MindSpore's names and layouts, for its checkpoints."""
 
 from bnn_jax.mindspore.layers import load_param_dict as load_param_dict
 from bnn_jax.mindspore.layers import save_param_dict as save_param_dict

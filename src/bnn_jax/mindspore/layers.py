@@ -1,18 +1,18 @@
-"""MindSpore's parameter dicts (name -> array), in and out.
+"""Reading and writing of MindSpore's parameter dicts (name -> array).
 
-Names are MindSpore's: attributes joined by dots, entries of lists by index. In its checkpoint files
-the posteriors' parameters are called `bnn_weight_mean` and so on, which is understood too. Layouts
-are converted as the table in `mindspore_layout` says. A dense layer behind a flattened image needs
-`flattened={"fc1": (channels, height, width)}`, or a network that flattens by `flatten_nchw`.
+The names are those of MindSpore: attributes joined by dots, entries of lists by index. The names of
+its checkpoint files, such as `bnn_weight_mean` for a posterior's parameter, are accepted too. The
+table in `mindspore.layout` lists the conversions of layouts. A dense layer after a flattened image
+requires `flattened={"fc1": (channels, height, width)}`, or a network that uses `flatten_nchw`.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array
 
 from bnn_jax.bnn_layers import ConvReparam, NormalPosterior, WithBNNLossCell
 from bnn_jax.mindspore import layout as layouts
@@ -22,23 +22,24 @@ Flattened = Mapping[str, Image]
 
 
 def load_param_dict(
-    module: nnx.Module, params: Mapping[str, Any], *, flattened: Flattened | None = None
+    module: nnx.Module, params: Mapping[str, object], *, flattened: Flattened | None = None
 ) -> nnx.Module:
-    """Set all parameters of the module, in place, from a MindSpore parameter dict.
+    """Sets all parameters of the module, in place, from a MindSpore parameter dict.
 
-    The unused `weight` and `bias` that MindSpore's ConvReparam keeps are ignored.
+    The unused `weight` and `bias` of MindSpore's ConvReparam are ignored.
 
     Args:
-        module: an NNX network whose attributes are named as in MindSpore.
-        params: {name: array}; MindSpore's tensors and parameters will do.
+        module: an NNX network whose attributes have the same names as in MindSpore.
+        params: {name: array}. The values may be MindSpore's tensors and parameters.
         flattened: {layer: (channels, height, width)} for each dense layer that follows a flattened
-            image; its inputs are reordered from MindSpore's order to ours.
+            image. Its inputs are reordered from MindSpore's order to that of Flax.
 
     Returns:
         The module.
 
     Raises:
-        ValueError: unknown or missing names, or wrong shapes: all are listed, nothing is changed.
+        ValueError: names are unknown or missing, or shapes are wrong. The error lists all of them,
+            and the module is unchanged.
     """
     slots, unused = _slots(module, flattened)
     given = {
@@ -57,7 +58,7 @@ def load_param_dict(
             if given[name].shape != expected:
                 problems.append(f"{name} has shape {given[name].shape}, expected {expected}")
         if len(names) > 1:
-            problems.append(f"{' and '.join(names)} name one parameter")
+            problems.append(f"{' and '.join(names)} name the same parameter")
         found += [(slot, given[name]) for name in names]
     if problems:
         raise ValueError(
@@ -72,9 +73,9 @@ def load_param_dict(
 def save_param_dict(
     module: nnx.Module, *, flattened: Flattened | None = None
 ) -> dict[str, np.ndarray]:
-    """The module's parameters under MindSpore's names, in its layouts: `load_param_dict`'s inverse.
+    """Returns the parameters with MindSpore's names and layouts: the inverse of `load_param_dict`.
 
-    A parameter that the module holds twice comes once, under its first name.
+    A parameter that the module contains twice is returned once, under its first name.
     """
     slots, _ = _slots(module, flattened)
     return {
@@ -85,19 +86,19 @@ def save_param_dict(
 
 @dataclasses.dataclass
 class _Slot:
-    """One parameter of a module: its variable, and MindSpore's names for it, the best one first."""
+    """One parameter of a module: its variable and MindSpore's names, the preferred first."""
 
     variable: nnx.Variable
     names: list[str]
     layout: Layout
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Array:
         return self.variable.get_value()
 
 
 def _slots(module: nnx.Module, flattened: Flattened | None) -> tuple[list[_Slot], set[str]]:
-    """Every parameter once, and the names of those that MindSpore stores without using them."""
+    """Returns each parameter once, and the names of the parameters that MindSpore does not use."""
     images = dict(flattened or {})
     slots: dict[int, _Slot] = {}
     unused: set[str] = set()
@@ -105,7 +106,7 @@ def _slots(module: nnx.Module, flattened: Flattened | None) -> tuple[list[_Slot]
     for path, owner, parent, attribute, variable in _variables(module):
         layer = path.rpartition(".")[0] if isinstance(owner, NormalPosterior) else path
         paths.add(layer)
-        # A bias of one layer and its kernel share the image, which is the kernel's.
+        # The image belongs to the kernel of the layer, not to its bias.
         image = images.get(layer) if variable.get_value().ndim == 2 else None
         shape = variable.get_value().shape
         name, layout = layouts.name_and_layout(owner, attribute, shape, layer, image, parent)
@@ -120,11 +121,11 @@ def _slots(module: nnx.Module, flattened: Flattened | None) -> tuple[list[_Slot]
 
 
 def _variables(
-    node: Any, path: str = "", parent: Any = None, above: tuple[int, ...] = ()
-) -> Iterator[tuple[str, Any, Any, str, nnx.Variable]]:
-    """(path, owner, owner's parent, attribute, variable) of all parameters, in MindSpore's order.
+    node: object, path: str = "", parent: object = None, above: tuple[int, ...] = ()
+) -> Iterator[tuple[str, object, object, str, nnx.Variable]]:
+    """Yields (path, owner, owner's parent, attribute, variable) of each parameter.
 
-    What is held twice comes twice, so that it is found under each of its names.
+    The order is that of MindSpore. A parameter that occurs twice is yielded under both names.
     """
     if id(node) in above:
         return
@@ -133,7 +134,7 @@ def _variables(
         if isinstance(node, WithBNNLossCell) or (
             isinstance(node, nnx.Sequential) and name == "layers"
         ):
-            paths.insert(0, path)  # MindSpore's names leave this level out
+            paths.insert(0, path)  # MindSpore's names omit this level
         if isinstance(child, nnx.Param | nnx.BatchStat):
             yield path, node, parent, name, child
         elif isinstance(child, nnx.Pytree | Mapping | list | tuple):
@@ -141,9 +142,10 @@ def _variables(
                 yield from _variables(child, below, node, (*above, id(node)))
 
 
-def _children(node: Any) -> list[tuple[str, Any]]:
+def _children(node: object) -> list[tuple[str, object]]:
     if isinstance(node, nnx.Pytree):
         return [(k, v) for k, v in vars(node).items() if not k.startswith("_pytree__")]
     if isinstance(node, Mapping):
         return [(str(k), v) for k, v in node.items()]
+    assert isinstance(node, list | tuple)
     return [(str(i), v) for i, v in enumerate(node)]

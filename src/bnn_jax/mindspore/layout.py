@@ -1,4 +1,4 @@
-"""Names and array layouts of parameters, MindSpore's and Flax's: the one place that converts them.
+"""Conversion of parameter names and array layouts between MindSpore and Flax.
 
 | | MindSpore | here (Flax) |
 | --- | --- | --- |
@@ -14,14 +14,13 @@
 | PReLU | w, of shape (1,) | negative_slope, of shape () |
 | random weight | weight_posterior.mean, .untransformed_std | the same; in a tree mean, rho |
 
-All other parameters, biases among them, have one name and layout in both.
+All other parameters, including biases, have the same name and layout in both.
 """
 
 import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +37,13 @@ NORMALISATION_LAYERS = (nnx.BatchNorm, nnx.LayerNorm, nnx.GroupNorm, nnx.Instanc
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one array goes from MindSpore's layout to Flax's (`load`) and back (`save`)."""
+    """The conversion of one array from MindSpore's layout to Flax's (`load`) and back (`save`)."""
 
-    load: Callable[[Any], Any]
-    save: Callable[[Any], Any]
+    load: Callable[[np.ndarray], np.ndarray]
+    save: Callable[[np.ndarray], np.ndarray]
 
     def their_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """MindSpore's shape of an array whose shape is the given one here."""
+        """Returns the shape in MindSpore of an array that has the given shape in Flax."""
         return self.save(np.broadcast_to(np.float32(0), shape)).shape
 
 
@@ -67,7 +66,7 @@ PRELU = Layout(load=lambda w: w.reshape(()), save=lambda w: w.reshape((1,)))
 
 
 def dense_after_flatten(image: Image) -> Layout:
-    """A dense kernel behind a flattened image of shape (channels, height, width)."""
+    """Returns the layout of a dense kernel after a flattened image (channels, height, width)."""
     c, h, w = image
     return Layout(
         load=lambda a: a.reshape(-1, c, h, w).transpose(2, 3, 1, 0).reshape(c * h * w, -1),
@@ -78,19 +77,22 @@ def dense_after_flatten(image: Image) -> Layout:
 def kernel(
     shape: tuple[int, ...], layer: str, image: Image | None = None, *, transposed: bool = False
 ) -> Layout:
-    """The layout of a kernel whose shape is the given one here.
+    """Returns the layout of a kernel.
 
     Args:
-        shape: the shape in Flax's layout.
-        layer: its layer's name, for the error.
-        image: (channels, height, width), where the layer is dense and follows a flattened image.
-        transposed: the kernel is a transposed convolution's, without transpose_kernel.
+        shape: the shape of the kernel in Flax's layout.
+        layer: the name of the layer, for the error.
+        image: (channels, height, width), if the layer is dense and follows a flattened image.
+        transposed: the layer is a transposed convolution without transpose_kernel.
+
+    Raises:
+        ValueError: the image does not fit the kernel.
     """
     if image is not None:
         if len(shape) != 2 or math.prod(image) != shape[0]:
             raise ValueError(
-                f"flattened gives {layer!r} the image {tuple(image)}, which is for a dense layer "
-                f"with {math.prod(image)} inputs; its kernel has the shape {shape}."
+                f"flattened[{layer!r}] is the image {tuple(image)}, which requires a dense layer "
+                f"with {math.prod(image)} inputs; the kernel has the shape {shape}."
             )
         return dense_after_flatten(image)
     if transposed:
@@ -99,17 +101,22 @@ def kernel(
 
 
 def name_and_layout(
-    owner: Any, attribute: str, shape: tuple[int, ...], layer: str, image: Image | None, parent: Any
+    owner: object,
+    attribute: str,
+    shape: tuple[int, ...],
+    layer: str,
+    image: Image | None,
+    parent: object,
 ) -> tuple[str, Layout]:
-    """MindSpore's name and layout of a module's parameter.
+    """Returns MindSpore's name and layout of a module's parameter.
 
     Args:
-        owner: the module whose attribute it is.
-        attribute: the attribute's name.
-        shape: the parameter's shape here.
+        owner: the module that has the parameter as an attribute.
+        attribute: the name of the attribute.
+        shape: the shape of the parameter in Flax.
         layer: the path of the layer, for errors.
         image: see `kernel`.
-        parent: the module that holds the owner; a posterior has its layer's layout.
+        parent: the module that holds the owner. It determines the layout of a posterior.
     """
     if isinstance(owner, NormalPosterior):
         is_kernel = isinstance(parent, BayesianLayer) and owner is parent.weight_posterior
@@ -130,12 +137,12 @@ def name_and_layout(
 def flatten_nchw(
     x: Num[Array, "batch height width channels"],
 ) -> Num[Array, "batch features"]:
-    """Flatten NHWC activations in MindSpore's order: channel, height, width."""
+    """Returns NHWC activations flattened in MindSpore's order: channel, height, width."""
     return jnp.moveaxis(x, -1, 1).reshape(x.shape[0], -1)
 
 
 def attribute_name(name: str) -> str:
-    """The name by attributes: checkpoints have `weight_posterior.bnn_weight_mean` for `.mean`."""
+    """Returns a checkpoint's name by attributes: `.mean` for `.bnn_weight_mean` of a posterior."""
     return re.sub(r"(_posterior\.)\w+_(mean|untransformed_std)$", r"\1\2", name)
 
 
@@ -143,7 +150,7 @@ def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def numpy_of(value: Any) -> np.ndarray:
+def numpy_of(value: object) -> np.ndarray:
     return np.asarray(value.asnumpy() if hasattr(value, "asnumpy") else value)
 
 

@@ -1,7 +1,6 @@
-"""MindSpore's parameter dicts as nested dicts of parameters, under Flax's names, and back."""
+"""Conversion of MindSpore's parameter dicts to nested dicts with Flax's names, and back."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +16,15 @@ Flattened = Mapping[str, Image]
 
 
 def param_dict_to_tree(
-    params: Mapping[str, Any],
+    params: Mapping[str, object],
     *,
     flattened: Flattened | None = None,
     transposed: Collection[str] = (),
-) -> dict[str, Any]:
-    """A MindSpore parameter dict as nested dicts under Flax's names, random weights as `Gaussian`.
+) -> dict[str, PyTree]:
+    """Returns the parameters as nested dicts with Flax's names. Random weights are `Gaussian`.
 
-    Batch statistics come as `mean` and `var` beside `scale` and `bias`. Names do not tell all: a
-    1-d convolution's kernel becomes a 2-d one's of height 1.
+    Batch statistics are returned as `mean` and `var` beside `scale` and `bias`. The names do not
+    identify 1-d convolutions: their kernels are returned as 2-d kernels of height 1.
 
     Args:
         params: {name: array}.
@@ -33,7 +32,7 @@ def param_dict_to_tree(
         transposed: the names of the transposed convolutions.
 
     Raises:
-        ValueError: a posterior has not both mean and untransformed_std.
+        ValueError: a posterior lacks mean or untransformed_std.
     """
     parts: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     for name, value in params.items():
@@ -44,7 +43,7 @@ def param_dict_to_tree(
         else:
             weight, part = (owner, attribute), "value"
         parts.setdefault(weight, {})[part] = layouts.numpy_of(value)
-    tree: dict[str, Any] = {}
+    tree: dict[str, PyTree] = {}
     for (layer, attribute), values in parts.items():
         name, load = _flax_name(attribute, layer, flattened, transposed)
         arrays = {key: jnp.asarray(load(value)) for key, value in values.items()}
@@ -57,8 +56,8 @@ def param_dict_to_tree(
             node[name] = Gaussian(mean=arrays["mean"], rho=arrays["untransformed_std"])
         else:
             raise ValueError(
-                f"{layouts.join(layer, attribute)}_posterior needs mean and untransformed_std, the "
-                f"parameters have only {sorted(arrays)}."
+                f"{layouts.join(layer, attribute)}_posterior must have mean and untransformed_std, "
+                f"the parameters have only {sorted(arrays)}."
             )
     return tree
 
@@ -66,7 +65,7 @@ def param_dict_to_tree(
 def tree_to_param_dict(
     tree: PyTree, *, flattened: Flattened | None = None, transposed: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Nested dicts of parameters under MindSpore's names: `param_dict_to_tree`'s inverse."""
+    """Returns {MindSpore's name: array} of nested dicts: the inverse of `param_dict_to_tree`."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=gaussian.is_gaussian)
     named = {gaussian.path_name(path).replace("/", "."): leaf for path, leaf in leaves}
     params: dict[str, np.ndarray] = {}
@@ -95,15 +94,17 @@ def tree_to_param_dict(
 
 def _flax_name(
     attribute: str, layer: str, flattened: Flattened | None, transposed: Collection[str]
-) -> tuple[str, Any]:
-    """Flax's name of MindSpore's attribute, and the function that converts its arrays."""
+) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """Returns Flax's name of MindSpore's attribute, and the function that converts its arrays."""
     flax_names = {theirs: ours for ours, theirs in layouts.NORMALISATION.items()}
     flax_names["embedding_table"] = "embedding"
     if attribute != "weight":
         return flax_names.get(attribute, attribute), layouts.PLAIN.load
 
     def load(value: np.ndarray) -> np.ndarray:
-        ours = value.shape[::-1]  # right in the number of axes, and for a dense layer
+        ours = value.shape[
+            ::-1
+        ]  # the layout depends on the rank, and on the shape only for a dense layer
         image = (flattened or {}).get(layer)
         return layouts.kernel(ours, layer, image, transposed=layer in transposed).load(value)
 
