@@ -1,4 +1,4 @@
-"""What a Bayesian model tells and does beside its forward pass: report, view, batch statistics."""
+"""The report, the views and the batch statistics of a Bayesian model."""
 
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_the_report_says_where_an_estimator_is_replaced_or_not_used() -> None:
     assert "->" not in str(model.report())
 
 
-def test_the_report_of_nnx_knows_layer_types_without_inputs() -> None:
+def test_the_report_of_nnx_has_layer_types_without_inputs() -> None:
     types = {w.path: w.layer_type for w in nnx_model().report().weights}
     assert types["zero/kernel"] is nnx.Linear
     assert types["norm/scale"] is nnx.BatchNorm
@@ -168,7 +168,7 @@ def test_batch_statistics_of_nnx_keep_all_other_state() -> None:
 
 
 def test_batch_statistics_of_the_predictive() -> None:
-    """With a key, the mean over draws of the weights: its own law, known for a linear layer."""
+    """With a key, the mean over weight samples; its distribution is known for a linear layer."""
     model = to_bnn(NnxNet(nnx.Rngs(0)), initial_std=0.3, where="zero/kernel")
     training = model.view(use_running_average=False)
     draws = 2000
@@ -200,7 +200,7 @@ def test_wrong_calls_of_batch_statistics() -> None:
         to_bnn(lambda p, x: x @ p, jnp.ones((6, 2))).batch_statistics(jnp.ones((6, 2)), [X])
 
 
-def test_a_view_changes_the_mode_and_nothing_else() -> None:
+def test_a_view_changes_only_the_mode() -> None:
     model = nnx_model()
     training = model.view(deterministic=False, use_running_average=False)
     assert jax.tree.structure(training.variables) == jax.tree.structure(model.variables)

@@ -28,13 +28,14 @@ def batches(seed: int, size: int) -> Iterator[np.ndarray]:
     yield from order[: size // BATCH * BATCH].reshape(-1, BATCH)
 
 
+def inputs(images: np.ndarray) -> jax.Array:
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    return jnp.asarray((padded / 255.0 - 0.1307) / 0.3081, jnp.float32)
+
+
 @pytest.mark.slow
 def test_a_pretrained_lenet(shared: Path, tmp_path: Path) -> None:
     mnist = data.load("mnist", data_dir=tmp_path, manual_dir=shared / "data" / "mnist")
-
-    def inputs(images: np.ndarray) -> jax.Array:
-        padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
-        return jnp.asarray((padded / 255.0 - 0.1307) / 0.3081, jnp.float32)
 
     x, y = inputs(mnist.train.images), jnp.asarray(mnist.train.labels)
     x_test, y_test = inputs(mnist.test.images), jnp.asarray(mnist.test.labels)

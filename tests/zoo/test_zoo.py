@@ -40,7 +40,9 @@ RUNS = [
         name,
         estimator,
         # Every other network in each run of the tests; all of them, under all rules, on request.
-        marks=[] if estimator == "flipout" and not case.twin and i % 2 == 0 else pytest.mark.slow,
+        marks=[]
+        if estimator == "flipout" and not case.similar and i % 2 == 0
+        else pytest.mark.slow,
     )
     for i, (name, case) in enumerate(CASES.items())
     for estimator in estimators(case)

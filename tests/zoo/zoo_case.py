@@ -28,7 +28,7 @@ class Case:
         idle: globs of the weights on which the output does not depend, such as the bias of a key
             in attention, which the softmax takes out.
         rngs: names of linen's random streams.
-        twin: another case is of much the same kind: its training step is one of the slow tests.
+        similar: another case is of a similar kind, so its training step is a slow test.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Case:
     tied: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     rngs: tuple[str, ...] = ()
-    twin: bool = False
+    similar: bool = False
 
     def call_kwargs(self) -> dict[str, Any]:
         """The keyword arguments with linen's streams, at fixed keys."""

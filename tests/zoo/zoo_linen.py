@@ -262,10 +262,10 @@ def _case(name: str, module: nn.Module, *shapes: tuple[int, ...], **options: Any
 KEY_BIAS = ("*/key/bias",)
 
 CASES = [
-    _case("mlp", Mlp(), (4, 5), twin=True),
-    _case("lenet", LeNet(), (3, 8, 8, 1), twin=True),
+    _case("mlp", Mlp(), (4, 5), similar=True),
+    _case("lenet", LeNet(), (3, 8, 8, 1), similar=True),
     _case("resnet_train", ResNet(), (4, 6, 6, 3), kwargs={"train": True}),
-    _case("resnet_eval", ResNet(), (4, 6, 6, 3), kwargs={"train": False}, twin=True),
+    _case("resnet_eval", ResNet(), (4, 6, 6, 3), kwargs={"train": False}, similar=True),
     _case("depthwise_cnn", DepthwiseCnn(), (3, 9, 9, 2)),
     _case("unet", UNet(), (3, 6, 6, 2)),
     _case("vision_transformer", VisionTransformer(), (3, 8, 8, 1), idle=KEY_BIAS),
@@ -277,7 +277,7 @@ CASES = [
         tied=("Embed_0/embedding",),
     ),
     _case("bidirectional_lstm", BidirectionalLstm(), (3, 4, 3)),
-    _case("general_layers", GeneralLayers(), (4, 3, 2), twin=True),
+    _case("general_layers", GeneralLayers(), (4, 3, 2), similar=True),
     _case("lora", Lora(), (4, 5)),
     _case("scan_and_remat", ScannedBlocks(), (4, 5)),
     _case("norms", Norms(), (4, 5, 5, 2), kwargs={"train": True}),
@@ -295,6 +295,6 @@ CASES = [
         kwargs={"train": True},
         rngs=("dropout",),
     ),
-    _case("mixture_of_experts", MixtureOfExperts(), (4, 5), twin=True),
+    _case("mixture_of_experts", MixtureOfExperts(), (4, 5), similar=True),
     _case("siamese", Siamese(), (4, 2, 5), tied=("tower/*",)),
 ]

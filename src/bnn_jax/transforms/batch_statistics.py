@@ -1,8 +1,8 @@
-"""Batch statistics recomputed for the weights that the network is used with.
+"""Recomputation of batch statistics for the weights with which the network is used.
 
-In training the running averages of a normalisation layer follow weights that are drawn at every
-step and still change. Afterwards they can be recomputed exactly by passes over data: for the
-posterior mean, or for weights drawn from the posterior.
+During training, the running averages of a normalisation layer depend on weights that are sampled at
+every step and still change. After training, they can be recomputed exactly by passes over data: for
+the posterior mean, or for weights sampled from the posterior.
 
 Source: Maddox et al. 2019, "A Simple Baseline for Bayesian Uncertainty in Deep Learning",
 arXiv:1902.02476, section 3 (statistics recomputed for each set of weights); Izmailov et al. 2018.
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-# Far above any statistic, so that their difference gives the momentum to all its digits.
+# Much larger than any statistic, so that the difference gives the momentum at full precision.
 _PROBE = 1024.0
 
 Statistics = dict[str, Array]
@@ -27,12 +27,12 @@ def take(variables: PyTree, places: Mapping[str, int]) -> Statistics:
     """Returns the running averages, by path, from their positions among the leaves.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the network has no running averages.
     """
     if not places:
         raise ValueError(
             "The network has no batch statistics (linen's collection batch_stats, or "
-            "nnx.BatchStat variables): there is nothing to compute."
+            "nnx.BatchStat variables): there is nothing to recompute."
         )
     leaves = jax.tree.leaves(variables)
     return {path: leaves[i] for path, i in places.items()}
@@ -59,12 +59,12 @@ def recompute(
         update: a pure, traceable function (index of the pass, statistics, batch) -> statistics
             after a pass in training mode, which are momentum * statistics + (1 - momentum) * those
             of the batch.
-        statistics: the present ones. Those that a pass does not change are returned unchanged.
+        statistics: the current statistics. Those that no pass changes are returned unchanged.
         batches: inputs; axis 0 of their arrays is the example axis.
         num_samples: passes over each batch.
 
     Raises:
-        ValueError: no batches, or no statistics that a pass changes.
+        ValueError: there are no batches, or a pass changes no statistics.
     """
     step = jax.jit(update)
     total: Statistics = {}
@@ -84,20 +84,21 @@ def recompute(
             index += 1
         examples += size * num_samples
     if not momentum:
-        raise ValueError("There are no batches to compute batch statistics from.")
+        raise ValueError("There are no batches: pass at least one batch of inputs.")
     return statistics | {
         name: total[name] / (examples * (1.0 - momentum[name])) for name in momentum
     }
 
 
 def _momentum(step: Update, statistics: Statistics, batch: PyTree) -> Statistics:
-    """The momentum of each statistic that a pass changes, from its effect on a large difference."""
+    """Returns the momentum of each statistic that a pass changes, from a large difference."""
     after = step(0, statistics, batch)
     moving = [name for name in statistics if bool(jnp.any(after[name] != statistics[name]))]
     if not moving:
         raise ValueError(
-            "A pass over the data changes no batch statistics: put the network into training mode, "
-            "by a keyword argument such as train=True, or model.view(use_running_average=False)."
+            "A pass over the data changes no batch statistics: switch the network to training mode "
+            "by a keyword argument such as train=True, or by "
+            "model.view(use_running_average=False)."
         )
     probe = step(0, statistics | {name: statistics[name] + _PROBE for name in moving}, batch)
     return {name: jnp.median((probe[name] - after[name]) / _PROBE) for name in moving}

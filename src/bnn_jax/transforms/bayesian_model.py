@@ -26,11 +26,11 @@ class BayesianModel:
 
     Attributes:
         posterior: the network's params tree with the chosen leaves `Gaussian`.
-        prior: one prior for all, or a tree with one at each random leaf.
+        prior: one prior for all weights, or a tree with a prior at each random leaf.
         variables: the network's other state, such as batch statistics.
         estimators: {path of a random weight: reparam, local_reparam or flipout}.
-        strict: an estimator that cannot be used for its weight is an error, see `to_bnn`.
-        approximate: use local_reparam where positions share weights, without their covariance.
+        strict: an estimator that is invalid for its weight is an error, see `to_bnn`.
+        approximate: use local_reparam also where positions share weights, without their covariance.
         network: the network as a function of its params.
     """
 
@@ -51,7 +51,7 @@ class BayesianModel:
         rules_used: dict[str, list[str]] | None = None,
         **kwargs: PyTree,
     ) -> PyTree:
-        """Returns the network's output under weights drawn from the posterior.
+        """Returns the network's output for weights sampled from the posterior.
 
         Args:
             key: the source of the weights' noise: a key, or a draw of an antithetic pair.
@@ -65,8 +65,8 @@ class BayesianModel:
             The network's outputs; with mutable state, (outputs, new variables).
 
         Raises:
-            TypeError: a key that is no JAX key, or inputs in place of the posterior.
-            ValueError: an input of the wrong width.
+            TypeError: the key is not a JAX key, or inputs were passed instead of the posterior.
+            ValueError: an input has the wrong width.
         """
         check_arguments(key, posterior, self.posterior)
         state = self.variables if variables is None else variables
@@ -126,9 +126,9 @@ class BayesianModel:
         """Returns a table of all weights: path, layer type, shape, random, estimator, prior.
 
         Args:
-            inputs, kwargs: example arguments of the network. They add the rule that is applied to
-                each weight where it is not the chosen estimator, and the layer types of a linen
-                module. Nothing is computed.
+            inputs, kwargs: example arguments of the network. With them, the report also has the
+                rules that replace the chosen estimators, and the layer types of a linen module.
+                The network is traced, not computed.
         """
         applied: dict[str, list[str]] | None = None
         if inputs:
@@ -167,16 +167,16 @@ class BayesianModel:
         Args:
             posterior: the trained posterior.
             batches: inputs of the network, each an array or a tuple of arguments.
-            key: None for the statistics at the posterior mean; a key for those of the predictive,
-                with new weights drawn for each pass.
-            num_samples: passes over each batch if there is a key.
+            key: None for the statistics at the posterior mean; a key for those of the predictive
+                distribution, with new weights for each pass.
+            num_samples: the number of passes over each batch if a key is given.
             variables: the network's other state; `.variables` by default.
-            kwargs: the arguments that put a linen network into training mode, such as train=True.
-                The mode of an NNX network is set by `view`.
+            kwargs: the arguments that select the training mode of a linen network, such as
+                train=True. The mode of an NNX network is set by `view`.
 
         Raises:
-            TypeError: one array instead of a list of inputs.
-            ValueError: no batches, a network without batch statistics, or one that is not in
+            TypeError: batches is one array instead of a list of inputs.
+            ValueError: there are no batches, or the network has no batch statistics or is not in
                 training mode.
         """
         if isinstance(batches, jax.Array | np.ndarray):
@@ -205,7 +205,7 @@ class BayesianModel:
         return batch_statistics.put(state, places, new)
 
     def forward(self, *, streams: tuple[str, ...] = (), **kwargs: PyTree) -> Forward:
-        """Returns the network as `train.build_step` takes it.
+        """Returns the forward function for `train.build_step`.
 
         A batch is (inputs, targets). A tuple of inputs is several arguments of the network.
 

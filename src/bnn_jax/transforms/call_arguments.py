@@ -1,4 +1,4 @@
-"""Checks of the arguments of `BayesianModel.apply`, with errors that say what to pass instead."""
+"""Checks of the arguments of `BayesianModel.apply`."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from bnn_jax.noise import Draw
 
 
 def check_arguments(key: object, posterior: PyTree, expected: PyTree) -> None:
-    """Checks the key and the posterior, whose structure should be that of `expected`.
+    """Checks the key and the posterior, which must have the structure of `expected`.
 
     Raises:
-        TypeError: a key that is no JAX key; an array, such as the inputs, in place of a posterior.
+        TypeError: the key is not a JAX key, or the posterior is an array, such as the inputs.
     """
     if not (isinstance(key, Draw) or _is_key(key)):
         raise TypeError(

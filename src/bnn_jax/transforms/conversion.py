@@ -1,4 +1,4 @@
-"""Any Flax network, unmodified, as a Bayesian one.
+"""Conversion of any Flax network to a Bayesian one, without changes to the network.
 
     model = to_bnn(module, variables)              # linen
     model = to_bnn(nnx_module)                     # NNX
@@ -12,13 +12,14 @@ Source of the start at pretrained weights: Krishnan, Subedar, Tickoo 2020, arXiv
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax.tree_util import KeyPath
+from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian, priors
+from bnn_jax.gaussian import Gaussian
 from bnn_jax.interpreter.estimators import check_estimator
 from bnn_jax.networks.network import as_network
 from bnn_jax.noise import PRNGKey
@@ -26,13 +27,13 @@ from bnn_jax.priors import NormalPrior, Prior
 from bnn_jax.transforms.bayesian_model import BayesianModel
 from bnn_jax.transforms.selection import Where, match, select
 
-# softplus(-5) + 1e-6: where MindSpore starts.
+# MindSpore's initial std, softplus(-5) + 1e-6.
 INITIAL_STD = 0.0067163484
 
 
 def to_bnn(
-    model: Any,
-    variables: Any = None,
+    model: object,
+    variables: PyTree = None,
     *,
     where: Where = "layers",
     estimator: str | Mapping[str, str] = "reparam",
@@ -41,35 +42,39 @@ def to_bnn(
     relative: bool = False,
     fresh: PRNGKey | None = None,
     approximate: bool = False,
-    inputs: Any = (),
+    inputs: tuple[PyTree, ...] = (),
 ) -> BayesianModel:
-    """A Bayesian version of a network. The network itself and its variables stay as they are.
+    """Returns a Bayesian version of a network. The network and its variables do not change.
 
     Args:
         model: a linen module, an NNX module, or a function apply(params, *inputs).
-        variables: linen: the variables with "params"; function: the params; NNX: nothing.
-        where: which weights become random; see `transforms.selection`.
-        estimator: one of reparam, local_reparam, flipout (or a registered one) for all weights, or
-            {path pattern: name}, where the first match counts; weights that none matches
-            get reparam. A single name means: wherever it can be used. A weight that is used twice,
-            in a loop, or on data whose examples are not on axis 0 is drawn once, by reparam;
-            local_reparam becomes flipout where an example meets a weight at several positions; and
-            the report says so. Named by a pattern for such a weight it is an EstimatorError.
-        prior: a prior for all random weights, or a tree with one at each; by default N(0, 0.1).
-            `priors.centred_on(params, std)` centres it on the given weights.
-        initial_std: the posterior starts at the given weights with this std, 1e-6 at least.
-        relative: initial_std is relative to each weight's magnitude. A weight of zero, as a new
-            bias is, starts at 1e-6, practically deterministic.
-        fresh: a key: start instead as MindSpore does, mean ~ N(0, 0.1), rho ~ N(-5, 0.1); the given
-            weights count only for their shapes.
-        approximate: use local_reparam where positions share weights, without their covariance.
-        inputs: example inputs, a tuple. where="last" needs them, and a linen module to tell the
-            types of its layers.
+        variables: for linen, the variables with "params"; for a function, the params; for NNX,
+            None.
+        where: the weights that become random; see `transforms.selection`.
+        estimator: "reparam", "local_reparam", "flipout" or a registered name for all weights, or a
+            dict {path pattern: name}. The first matching pattern applies; weights without a match
+            use reparam. A single name applies wherever it is valid: a weight that is used twice,
+            in a loop, or on data whose examples are not on axis 0 is sampled once, by reparam;
+            local_reparam is replaced by flipout if an example uses a weight at several positions.
+            The report lists the replacements. If a pattern names an invalid estimator for a weight,
+            the forward pass raises an EstimatorError.
+        prior: one prior for all random weights, or a tree with a prior for each; by default
+            N(0, 0.1). `priors.centred_on(params, std)` centres the prior on the given weights.
+        initial_std: the initial std of the posterior, at least 1e-6. The initial mean is the given
+            weight.
+        relative: initial_std is relative to the magnitude of each weight. A weight of zero, such as
+            a new bias, then has an initial std of 1e-6 and is practically deterministic.
+        fresh: a key. If given, the posterior is initialised as in MindSpore, mean ~ N(0, 0.1),
+            rho ~ N(-5, 0.1); only the shapes of the given weights are used.
+        approximate: use local_reparam also where positions share weights. It ignores the covariance
+            between positions.
+        inputs: a tuple of example inputs. where="last" requires them. A linen module requires them
+            to determine the types of its layers.
 
     Raises:
-        TypeError, ValueError: a model without variables, a filter that matches nothing or chooses
-            leaves that are not floating point, an unknown estimator, a prior tree that does not
-            fit, inputs that are no tuple.
+        TypeError, ValueError: the model has no variables, a filter matches no weight or selects
+            leaves that are not floating point, an estimator is unknown, a prior tree does not fit,
+            or inputs is not a tuple.
     """
     if not isinstance(inputs, tuple):
         raise TypeError(
@@ -79,10 +84,10 @@ def to_bnn(
     network = as_network(model, variables)
     chosen = set(select(where, network, inputs))
     if not initial_std > 0:
-        raise ValueError(f"initial_std must be > 0, got {initial_std!r}.")
+        raise ValueError(f"initial_std must be positive, got {initial_std!r}.")
     keys = None if fresh is None else gaussian.leaf_keys(fresh, network.params)
 
-    def start(path: Any, leaf: Any, *key: PRNGKey) -> Any:
+    def start(path: KeyPath, leaf: Array, *key: PRNGKey) -> Gaussian | Array:
         if gaussian.path_name(path) not in chosen:
             return leaf
         if key:
@@ -109,14 +114,14 @@ def _estimators(estimator: str | Mapping[str, str], paths: list[str]) -> dict[st
         check_estimator(name)
         if not any(fnmatchcase(path, glob) for path in paths):
             raise ValueError(
-                f"The estimator pattern {glob!r} matches no random weight; they are: "
+                f"The estimator pattern {glob!r} matches no random weight. The random weights are: "
                 f"{', '.join(paths)}."
             )
     return {path: match(estimator, path) or "reparam" for path in paths}
 
 
 def _fit_prior(prior: Prior | PyTree, posterior: PyTree) -> Prior | PyTree:
-    """Check a prior against the posterior's shapes, before any work; trim a tree to its leaves."""
+    """Checks a prior against the shapes of the posterior, and returns it for the random leaves."""
     if isinstance(prior, Prior):
         return prior
     given = priors.prior_leaves(prior)
@@ -124,8 +129,9 @@ def _fit_prior(prior: Prior | PyTree, posterior: PyTree) -> Prior | PyTree:
     missing = [path for path in random if path not in given]
     if missing:
         raise ValueError(
-            f"The prior tree has no prior for the random weights {', '.join(missing)}; it has them "
-            f"for: {', '.join(given) or 'none'}. Give one prior, or priors.centred_on(params, std)."
+            f"The prior tree has no prior for the random weights {', '.join(missing)}; it has "
+            f"priors for: {', '.join(given) or 'none'}. Pass one prior for all weights, or "
+            "priors.centred_on(params, std)."
         )
     for path, q in random.items():
         for leaf in jax.tree.leaves(given[path]):
@@ -135,8 +141,8 @@ def _fit_prior(prior: Prior | PyTree, posterior: PyTree) -> Prior | PyTree:
                 fits = False
             if not fits:
                 raise ValueError(
-                    f"The prior of {path!r} has shape {jnp.shape(leaf)}, which does not broadcast "
-                    f"to the weight's {q.shape}."
+                    f"The prior of {path!r} has the shape {jnp.shape(leaf)}, which does not "
+                    f"broadcast to the shape {q.shape} of the weight."
                 )
     return jax.tree_util.tree_map_with_path(
         lambda path, x: given[gaussian.path_name(path)] if gaussian.is_gaussian(x) else None,

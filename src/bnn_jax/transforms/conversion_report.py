@@ -20,14 +20,14 @@ class Weight:
     """One row: a leaf of the params tree.
 
     Attributes:
-        path: of the leaf, such as conv1/kernel.
-        layer_type: the type of its layer, or None where it is not known.
-        shape, dtype, size: of the weight; size counts its elements.
-        random: whether it is a random variable.
-        estimator: the estimator that was chosen for it; None where it is not random.
-        applied: the rules that a forward pass applied to it. None without example inputs; empty
-            if the output does not depend on it.
-        prior: its prior; None where it is not random.
+        path: the path of the leaf, such as conv1/kernel.
+        layer_type: the type of its layer, or None if it is unknown.
+        shape, dtype, size: those of the weight; size is the number of elements.
+        random: whether the weight is a random variable.
+        estimator: the estimator that was chosen for the weight; None if it is not random.
+        applied: the rules that a forward pass applied to the weight. None without example inputs;
+            empty if the output does not depend on the weight.
+        prior: the prior of the weight; None if it is not random.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Weight:
 
 @dataclasses.dataclass(frozen=True)
 class ConversionReport:
-    """A table of all weights of a converted network: print it, or read its `weights`."""
+    """A table of all weights of a converted network. It can be printed; `weights` has the rows."""
 
     weights: Sequence[Weight]
 
@@ -111,7 +111,7 @@ def report(
 
 
 def describe(prior: Prior) -> str:
-    """A prior in a few words, such as NormalPrior(mean=0, std=0.1)."""
+    """Returns a short description of a prior, such as NormalPrior(mean=0, std=0.1)."""
     names = [field.name for field in dataclasses.fields(prior)]  # type: ignore[arg-type]
     fields = ", ".join(f"{name}={_number(getattr(prior, name))}" for name in names)
     return f"{type(prior).__name__}({fields})"
@@ -124,7 +124,7 @@ def _number(value: float | Array | np.ndarray) -> str:
 
 
 def _estimator(w: Weight) -> str:
-    """The chosen estimator, and the rules that replaced it, if any."""
+    """Returns the chosen estimator, and the rules that replaced it, if any."""
     if not w.random:
         return ""
     if w.applied is None or set(w.applied) == {w.estimator}:

@@ -1,34 +1,35 @@
-"""The Bayesian layer that takes an ordinary Flax layer's place: its type and its arguments.
+"""The Bayesian counterpart of an ordinary Flax layer: its type and its arguments.
 
-`dense_args` and `conv_args` are the defaults of `TransformToBNN`'s get_dense_args and
-get_conv_args. A layer that its counterpart cannot express is an error here, before anything is
+`dense_args` and `conv_args` are the defaults of get_dense_args and get_conv_args of
+`TransformToBNN`. A layer without an equivalent counterpart raises an error before any layer is
 replaced.
 """
 
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
+from flax.typing import PaddingLike
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian
 from bnn_jax.bnn_layers import BayesianLayer, ConvReparam, DenseReparam, NormalPosterior
 
 # The arguments of a Bayesian layer, from the ordinary layer that it replaces.
-GetArgs = Callable[[Any], Mapping[str, Any]]
+GetArgs = Callable[..., Mapping[str, object]]
 
 
-def dense_args(layer: nnx.Linear) -> dict[str, Any]:
-    """The arguments of `DenseReparam` that make it an nnx.Linear's counterpart.
+def dense_args(layer: nnx.Linear) -> dict[str, object]:
+    """Returns the arguments of the `DenseReparam` that corresponds to an nnx.Linear.
 
     Raises:
-        ValueError: a layer with a dot_general or the like of its own.
+        ValueError: the layer has its own dot_general, promote_dtype or preferred_element_type.
     """
     _require(layer, "DenseReparam", dot_general=lax.dot_general)
     return {
@@ -38,12 +39,12 @@ def dense_args(layer: nnx.Linear) -> dict[str, Any]:
     }
 
 
-def conv_args(layer: nnx.Conv) -> dict[str, Any]:
-    """The arguments of `ConvReparam` that make it an nnx.Conv's counterpart.
+def conv_args(layer: nnx.Conv) -> dict[str, object]:
+    """Returns the arguments of the `ConvReparam` that corresponds to an nnx.Conv.
 
     Raises:
-        ValueError: a layer that `ConvReparam` cannot express: not 2-d, circular, reflecting or
-            causal padding, input_dilation, a mask, a conv_general_dilated of its own.
+        ValueError: `ConvReparam` does not support the layer: it is not 2-d, or has circular,
+            reflecting or causal padding, input_dilation, a mask or its own conv_general_dilated.
     """
     if len(layer.kernel_size) != 2:
         raise ValueError(
@@ -66,7 +67,8 @@ def conv_args(layer: nnx.Conv) -> dict[str, Any]:
     }
 
 
-# Which Bayesian layer, and which are its default arguments; DenseLocalReparam is a DenseReparam.
+# The Bayesian layer, its default arguments, and the allowed types (DenseLocalReparam is a subclass
+# of DenseReparam).
 COUNTERPARTS: dict[type[nnx.Module], tuple[type[BayesianLayer], GetArgs, str]] = {
     nnx.Linear: (DenseReparam, dense_args, "DenseReparam or DenseLocalReparam"),
     nnx.Conv: (ConvReparam, conv_args, "ConvReparam"),
@@ -75,69 +77,75 @@ COUNTERPARTS: dict[type[nnx.Module], tuple[type[BayesianLayer], GetArgs, str]] =
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Layers of type `dnn` become `bnn`, with the arguments get_args(layer) and add_args."""
+    """Replaces layers of type `dnn` by `bnn`, with the arguments get_args(layer) and add_args."""
 
     dnn: type[nnx.Module]
     bnn: type[BayesianLayer]
     get_args: GetArgs
-    add_args: Mapping[str, Any]
+    add_args: Mapping[str, object]
 
-    def applies(self, module: nnx.Module) -> bool:
-        """A subclass that has a `__call__` of its own computes something else, and is left."""
+    def applies(self, module: nnx.Module) -> TypeGuard[nnx.Linear | nnx.Conv]:
+        """Returns whether the module has type `dnn` and does not override its `__call__`."""
         return isinstance(module, self.dnn) and type(module).__call__ is self.dnn.__call__
 
 
-def base_of(dnn_layer_type: Any, bnn_layer_type: Any) -> type[nnx.Module]:
-    """nnx.Linear or nnx.Conv, after checking that the two types go together."""
+def base_of(dnn_layer_type: type, bnn_layer_type: type) -> type[nnx.Module]:
+    """Returns nnx.Linear or nnx.Conv, after a check that the two types correspond."""
     for name, value in (("dnn_layer_type", dnn_layer_type), ("bnn_layer_type", bnn_layer_type)):
         if not isinstance(value, type):
-            raise TypeError(f"TransformToBNN needs a type of layer as {name}, got {value!r}.")
+            raise TypeError(f"TransformToBNN: {name} must be a type of layer, got {value!r}.")
     base = next((base for base in COUNTERPARTS if issubclass(dnn_layer_type, base)), None)
     if base is None:
         raise ValueError(
-            "TransformToBNN needs nnx.Linear or nnx.Conv as dnn_layer_type, got "
-            f"{dnn_layer_type.__name__}; other layers become Bayesian with bnn_jax.to_bnn."
+            "TransformToBNN: dnn_layer_type must be nnx.Linear or nnx.Conv, got "
+            f"{dnn_layer_type.__name__}. For other layers, use bnn_jax.to_bnn."
         )
     target, _, names = COUNTERPARTS[base]
     if not issubclass(bnn_layer_type, target):
         raise ValueError(
-            f"TransformToBNN needs {names} as bnn_layer_type for nnx.{base.__name__}, got "
+            f"TransformToBNN: bnn_layer_type must be {names} for nnx.{base.__name__}, got "
             f"{bnn_layer_type.__name__}."
         )
     return base
 
 
 def make_rule(
-    dnn: type[nnx.Module], bnn: type[BayesianLayer], name: str, get_args: Any, add_args: Any
+    dnn: type[nnx.Module],
+    bnn: type[BayesianLayer],
+    name: str,
+    get_args: GetArgs,
+    add_args: Mapping[str, object] | None,
 ) -> Rule:
     if not callable(get_args):
         raise TypeError(
-            f"TransformToBNN needs a function of a layer that returns a dict as {name}, got "
+            f"TransformToBNN: {name} must be a function of a layer that returns a dict, got "
             f"{get_args!r}."
         )
     added = name.replace("get", "add")
     if add_args is not None and not isinstance(add_args, Mapping):
         raise TypeError(
-            f"TransformToBNN needs a dict of {bnn.__name__}'s arguments as {added}, got "
+            f"TransformToBNN: {added} must be a dict of {bnn.__name__}'s arguments, got "
             f"{add_args!r}."
         )
     return Rule(dnn, bnn, get_args, add_args or {})
 
 
-def new_layer(layer: Any, rule: Rule, std: float | None, rngs: nnx.Rngs) -> BayesianLayer:
+def new_layer(
+    layer: nnx.Linear | nnx.Conv, rule: Rule, std: float | None, rngs: nnx.Rngs
+) -> BayesianLayer:
     given = rule.get_args(layer)
     if not isinstance(given, Mapping):
         raise TypeError(f"get_args must return a dict of arguments, it returned {given!r}.")
     twice = [name for name in rule.add_args if name in given]
     if twice:
         raise ValueError(
-            f"The arguments {', '.join(twice)} come from get_args and from add_args: leave them "
-            "out of one."
+            f"The arguments {', '.join(twice)} are given by get_args and by add_args: remove them "
+            "from one of the two."
         )
     weight = layer.kernel[...]
     if not jnp.issubdtype(weight.dtype, jnp.floating):
         raise ValueError(f"Only floating-point weights can be random, got {weight.dtype}.")
-    arguments: dict[str, Any] = {
+    arguments: dict[str, PyTree] = {
         "dtype": layer.dtype,
         "param_dtype": weight.dtype,
         "precision": layer.precision,
@@ -159,13 +167,13 @@ def _around(weights: Array, std: float) -> Callable[..., NormalPosterior]:
     return lambda name, shape: NormalPosterior.around(name, gaussian.centred(weights, std))
 
 
-def _require_none(reason: str, arguments: Mapping[str, Any], *names: str) -> None:
+def _require_none(reason: str, arguments: Mapping[str, object], *names: str) -> None:
     for name in names:
         if name in arguments:
-            raise ValueError(f"{reason} sets {name} itself: leave it out.")
+            raise ValueError(f"{reason} sets {name}: do not pass it as well.")
 
 
-def _require_known(bnn: type[BayesianLayer], arguments: Mapping[str, Any]) -> None:
+def _require_known(bnn: type[BayesianLayer], arguments: Mapping[str, object]) -> None:
     known = [
         name
         for owner in bnn.__mro__
@@ -181,31 +189,32 @@ def _require_known(bnn: type[BayesianLayer], arguments: Mapping[str, Any]) -> No
             raise TypeError(f"{bnn.__name__} has no argument {name!r}.{hint} It has: {shown}.")
 
 
-def _require(layer: Any, bnn: str, **usual: Any) -> None:
-    """The ordinary layer computes its product as the Bayesian one does."""
+def _require(layer: nnx.Linear | nnx.Conv, bnn: str, **usual: object) -> None:
+    """Raises ValueError if the layer computes its product differently from the Bayesian layer."""
     usual |= {"promote_dtype": dtypes.promote_dtype, "preferred_element_type": None}
     for name, value in usual.items():
         if getattr(layer, name, value) is not value:
             raise ValueError(
-                f"{bnn} has no {name}, this {type(layer).__name__} has one: leave the layer out "
-                "with transform_to_bnn_layer, or use bnn_jax.to_bnn."
+                f"{bnn} has no argument {name}, which this {type(layer).__name__} sets: exclude "
+                "the layer with transform_to_bnn_layer, or use bnn_jax.to_bnn."
             )
 
 
-def _pair(value: Any) -> tuple[int, int]:
+def _pair(value: int | Sequence[int] | None) -> tuple[int, int]:
     if value is None:
         return 1, 1
     height, width = (value, value) if isinstance(value, int) else value
     return height, width
 
 
-def _padding_args(padding: Any) -> dict[str, Any]:
-    """An nnx.Conv's padding as pad_mode and padding."""
+def _padding_args(padding: PaddingLike) -> dict[str, object]:
+    """Returns the padding of an nnx.Conv as the arguments pad_mode and padding."""
     if isinstance(padding, str):
         if padding.upper() in ("SAME", "VALID"):
             return {"pad_mode": padding.lower()}
         raise ValueError(
-            f"ConvReparam pads with 'SAME', 'VALID' or by numbers, this nnx.Conv with {padding!r}."
+            "ConvReparam supports the padding 'SAME', 'VALID' and numbers; this nnx.Conv has "
+            f"{padding!r}."
         )
     sides = (padding, padding) if isinstance(padding, int) else padding
     pairs = [(side, side) if isinstance(side, int) else tuple(side) for side in sides]

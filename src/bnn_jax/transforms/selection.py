@@ -1,10 +1,10 @@
-"""Which weights become random: the `where` of to_bnn.
+"""Selection of the weights that become random: the argument `where` of to_bnn.
 
-"layers"     the default: all floating-point arrays but the scale and bias of normalisation layers,
-             the slopes of activations, and what has "embedding" in its name
+"layers"     the default: all floating-point arrays except the scale and bias of normalisation
+             layers, the slopes of activations, and arrays with "embedding" in their names
 "kernels"    as "layers", without the biases
 "all"        every floating-point array
-"last"       the layer whose weights meet the data last; to_bnn needs example inputs to find it
+"last"       the last layer that combines its weights with the data; requires example inputs
 "conv1/*"    a glob over paths such as conv1/kernel, or a list of globs
 nn.Dense     a layer type, or a tuple of them
 predicate    a function (path, layer type or None, array) -> bool
@@ -13,26 +13,26 @@ predicate    a function (path, layer type or None, array) -> bool
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, PyTree
 
 from bnn_jax.gaussian import path_name
 from bnn_jax.interpreter.last_layer import last_layer
 from bnn_jax.networks.network import Network
 
-Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type | None, Any], bool]
+Where = str | Sequence[str] | type | tuple[type, ...] | Callable[[str, type | None, Array], bool]
 
 NAMED = ("layers", "kernels", "all", "last")
 
 
-def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]:
-    """The paths of the chosen weights, in tree order.
+def select(where: Where, network: Network, inputs: tuple[PyTree, ...]) -> list[str]:
+    """Returns the paths of the selected weights, in tree order.
 
     Raises:
-        ValueError: nothing was chosen, a chosen leaf is not a floating-point array, or a layer type
-            or the last layer was asked for where example inputs are needed to know it.
+        ValueError: no weight is selected, a selected leaf is not a floating-point array, or example
+            inputs are required to determine the layer types or the last layer.
     """
     params, layer_types = network.params, network.layer_types(*inputs)
     leaves = {path_name(p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(params)}
@@ -49,7 +49,7 @@ def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]
     if isinstance(where, str) and where == "last":
         if not inputs:
             raise ValueError(
-                "where='last' needs example inputs to find the last layer: "
+                "where='last' requires example inputs to determine the last layer: "
                 "to_bnn(..., where='last', inputs=(x,))."
             )
         last = last_layer(network.call, params, network.variables, inputs)
@@ -67,8 +67,8 @@ def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]
     ):
         if not layer_types:
             raise ValueError(
-                f"where={where!r} names a layer type, but the types of this network's layers are "
-                "not known: pass example inputs, to_bnn(..., inputs=(x,)), or choose by path."
+                f"where={where!r} is a layer type, but the types of this network's layers are "
+                "unknown: pass example inputs, to_bnn(..., inputs=(x,)), or select by path."
             )
         chosen = [p for p in leaves if issubclass(_type_of(p, layer_types) or type(None), where)]
     elif isinstance(where, str | Sequence):
@@ -89,18 +89,18 @@ def select(where: Where, network: Network, inputs: tuple[Any, ...]) -> list[str]
     for path in chosen:
         if not _is_float(leaves[path]):
             raise ValueError(
-                f"where={where!r} chooses {path!r} of dtype {jnp.result_type(leaves[path])}: only "
-                "floating-point weights can be random. Leave it out."
+                f"where={where!r} selects {path!r} of dtype {jnp.result_type(leaves[path])}: only "
+                "floating-point weights can be random. Exclude it."
             )
     return chosen
 
 
 def match(patterns: Mapping[str, str], path: str) -> str | None:
-    """The value of the first pattern that the path matches."""
+    """Returns the value of the first pattern that the path matches."""
     return next((value for glob, value in patterns.items() if fnmatchcase(path, glob)), None)
 
 
-def _is_float(leaf: Any) -> bool:
+def _is_float(leaf: PyTree) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.floating))
 
 
@@ -116,7 +116,7 @@ def _type_of(path: str, layer_types: Mapping[str, type]) -> type | None:
     return layer_types.get(_layer(path))
 
 
-def _no_match(what: str, glob: str, leaves: Mapping[str, Any]) -> str:
+def _no_match(what: str, glob: str, leaves: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(glob, leaves, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(leaves)

@@ -1,74 +1,73 @@
-"""MindSpore's training cells on NNX modules: a network with its loss, and one training step.
+"""MindSpore's training cells for NNX modules: a network with its loss, and one training step.
 
     train_net = TrainOneStepCell(WithLossCell(net, loss_fn), optax.adam(1e-3))
     loss = train_net(x, label)
 
-They are what `TransformToBNN` takes and returns. `bnn_layers.WithBNNLossCell` is the first cell of
-a Bayesian network; for anything further write the step yourself, as docs/mindspore.md shows.
+`TransformToBNN` takes and returns these cells. `bnn_layers.WithBNNLossCell` is the loss cell of a
+Bayesian network. docs/mindspore.md shows how to write other training steps.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.bnn_layers import WithBNNLossCell
 
 
 class WithLossCell(nnx.Module):
-    """loss_fn(backbone(x), label).
+    """A network with its loss, loss_fn(backbone(x), label).
 
     Args:
         backbone: the network, called as backbone(x).
         loss_fn: a function of (outputs, label) that returns a scalar.
 
     Raises:
-        TypeError: a backbone that is no nnx.Module, a loss_fn that cannot be called.
+        TypeError: the backbone is not an nnx.Module, or loss_fn is not callable.
     """
 
-    def __init__(self, backbone: nnx.Module, loss_fn: Callable[..., Any]) -> None:
+    def __init__(self, backbone: nnx.Module, loss_fn: Callable[..., PyTree]) -> None:
         if not isinstance(backbone, nnx.Module):
-            raise TypeError(f"WithLossCell needs an nnx.Module as backbone, got {backbone!r}.")
+            raise TypeError(f"WithLossCell: backbone must be an nnx.Module, got {backbone!r}.")
         if not callable(loss_fn):
             raise TypeError(
-                f"WithLossCell needs a function of (outputs, label) as loss_fn, got {loss_fn!r}."
+                f"WithLossCell: loss_fn must be a function of (outputs, label), got {loss_fn!r}."
             )
         self.backbone = backbone
         self.loss_fn = loss_fn
 
-    def __call__(self, x: Any, label: Any) -> Float[Array, ""]:
-        """The loss of one batch, a scalar."""
+    def __call__(self, x: PyTree, label: PyTree) -> Float[Array, ""]:
+        """Returns the loss of one batch, a scalar."""
         return self.loss_fn(self.backbone(x), label)
 
     @property
     def backbone_network(self) -> nnx.Module:
-        """The backbone, under MindSpore's name."""
+        """The backbone. This is MindSpore's name for it."""
         return self.backbone
 
 
 class TrainOneStepCell(nnx.Module):
-    """One training step per call, compiled: cell(x, label) updates the backbone, returns the loss.
+    """A compiled training step: cell(x, label) updates the backbone and returns the loss.
 
-    The loss is that before the update. Batch statistics, random streams and other state of the
-    network are carried on.
+    The loss is that before the update. The call also updates batch statistics, random streams and
+    other state of the network.
 
     Args:
         network: a `WithLossCell` or a `WithBNNLossCell`.
-        optimizer: an optax transformation, which then trains every nnx.Param of the backbone; or an
-            nnx.Optimizer made for the backbone, nnx.Optimizer(net, tx, wrt=nnx.Param), whose
-            filter `wrt` says what is trained.
+        optimizer: an optax transformation, which trains every nnx.Param of the backbone; or an
+            nnx.Optimizer created for the backbone, nnx.Optimizer(net, tx, wrt=nnx.Param), which
+            trains the variables that its filter `wrt` selects.
 
     Attributes:
-        network: as given.
+        network: the given network.
         optimizer: the nnx.Optimizer, with its state.
 
     Raises:
-        TypeError: a network or an optimizer of another type.
-        ValueError: an nnx.Optimizer made for another module, or one that trains nothing.
+        TypeError: the network or the optimizer has another type.
+        ValueError: the nnx.Optimizer was created for another module, or it trains no variable.
     """
 
     def __init__(
@@ -78,55 +77,57 @@ class TrainOneStepCell(nnx.Module):
     ) -> None:
         if not isinstance(network, WithLossCell | WithBNNLossCell):
             raise TypeError(
-                "TrainOneStepCell needs a WithLossCell or a WithBNNLossCell as network, "
+                "TrainOneStepCell: network must be a WithLossCell or a WithBNNLossCell, "
                 f"got {type(network).__name__}."
             )
         self.network = network
         self.optimizer = _optimizer(network.backbone, optimizer)
 
-    def __call__(self, x: Any, label: Any) -> Float[Array, ""]:
-        """One step on one batch; the loss before it."""
+    def __call__(self, x: PyTree, label: PyTree) -> Float[Array, ""]:
+        """Performs one step on one batch and returns the loss before it."""
         return _train_step(self, x, label)
 
 
 @nnx.jit
-def _train_step(cell: TrainOneStepCell, x: Any, label: Any) -> Float[Array, ""]:
+def _train_step(cell: TrainOneStepCell, x: PyTree, label: PyTree) -> Float[Array, ""]:
     network, optimizer = cell.network, cell.optimizer
-    # The filter is meant for the backbone's paths, the gradient is taken of the whole cell.
+    # The filter applies to paths in the backbone, but the gradient is that of the whole cell.
     state = nnx.to_flat_state(nnx.state(network.backbone, optimizer.wrt))
     trained = {("backbone", *path) for path, _ in state}
     argument = nnx.DiffState(0, lambda path, variable: tuple(path) in trained)
     loss_of = nnx.value_and_grad(lambda network: network(x, label), argnums=argument)
     loss, grads = loss_of(network)
-    # The optimizer is others' code, which need not keep to a strict dtype promotion.
+    # Optimizers of other libraries may require the standard dtype promotion.
     with jax.numpy_dtype_promotion("standard"):
         optimizer.update(network.backbone, grads["backbone"])
     return loss
 
 
-def _optimizer(backbone: nnx.Module, optimizer: Any) -> nnx.Optimizer:
+def _optimizer(
+    backbone: nnx.Module, optimizer: optax.GradientTransformation | nnx.Optimizer
+) -> nnx.Optimizer:
     if isinstance(optimizer, nnx.ModelAndOptimizer):
         raise TypeError(
-            "TrainOneStepCell keeps the network itself: pass an nnx.Optimizer, "
-            "got an nnx.ModelAndOptimizer."
+            "TrainOneStepCell: optimizer must be an nnx.Optimizer without a network, got an "
+            "nnx.ModelAndOptimizer."
         )
     if isinstance(optimizer, optax.GradientTransformation):
         optimizer = nnx.Optimizer(backbone, optimizer, wrt=nnx.Param)
     elif not isinstance(optimizer, nnx.Optimizer):
         raise TypeError(
-            "TrainOneStepCell needs an optax transformation or an nnx.Optimizer as optimizer, "
+            "TrainOneStepCell: optimizer must be an optax transformation or an nnx.Optimizer, "
             f"got {optimizer!r}."
         )
     if not jax.tree.leaves(nnx.state(backbone, optimizer.wrt)):
         raise ValueError(
-            f"The optimizer trains nothing: the backbone has no variable that its filter "
-            f"wrt={optimizer.wrt!r} chooses."
+            f"The optimizer trains nothing: its filter wrt={optimizer.wrt!r} selects no variable "
+            "of the backbone."
         )
     expected = nnx.eval_shape(lambda: nnx.Optimizer(backbone, optimizer.tx, wrt=optimizer.wrt))
     if _shapes(optimizer) != _shapes(expected):
         raise ValueError(
-            "The optimizer was made for another module than the backbone: make it with "
-            "nnx.Optimizer(net, tx, wrt=...) of the net that WithLossCell has, or pass tx alone."
+            "The optimizer was created for another module than the backbone: create it with "
+            "nnx.Optimizer(net, tx, wrt=...) for the net of the WithLossCell, or pass only tx."
         )
     return optimizer
 

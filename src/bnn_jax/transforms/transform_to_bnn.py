@@ -1,18 +1,20 @@
-"""MindSpore's `TransformToBNN`: a trainable network becomes a trainable Bayesian one, in place.
+"""MindSpore's `TransformToBNN`: in-place conversion of a trainable network to a Bayesian one.
 
     train_net = TrainOneStepCell(WithLossCell(net, loss_fn), optax.adam(1e-3))
     train_bnn = TransformToBNN(train_net, dnn_factor=1, bnn_factor=1e-4).transform_to_bnn_model()
     loss = train_bnn(x, label)
 
-Layers are replaced by Bayesian layers with posteriors of their own; `bnn_jax.to_bnn` keeps the
-network as it is instead, and knows every kind of layer and three estimators.
+`TransformToBNN` replaces layers by Bayesian layers, which hold their posteriors. In contrast,
+`bnn_jax.to_bnn` does not change the network; it supports all layers and three estimators.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import cast
 
 from flax import nnx
 from flax.nnx import filterlib
+from flax.typing import PathParts
+from jaxtyping import PyTree
 
 from bnn_jax.bnn_layers import BayesianLayer, ConvReparam, DenseReparam, WithBNNLossCell
 from bnn_jax.transforms.conversion import INITIAL_STD
@@ -28,38 +30,39 @@ from bnn_jax.transforms.counterparts import (
 )
 from bnn_jax.transforms.train_cells import TrainOneStepCell
 
-Path = tuple[Any, ...]
+Path = tuple[Hashable, ...]
 
 
 class TransformToBNN:
     """Replaces the ordinary layers of a trainable network by Bayesian ones.
 
-    nnx.Linear and nnx.Conv are found at any depth, in attributes, nnx.List, nnx.Dict,
-    nnx.Sequential and plain containers; they are replaced in place, in the given network itself. A
-    layer that sits in two places becomes one Bayesian layer in both. Everything else is kept as it
-    is, bit for bit. Either all is replaced or, with an error, nothing.
+    The conversion finds nnx.Linear and nnx.Conv at any depth, in attributes, nnx.List, nnx.Dict,
+    nnx.Sequential and plain containers, and replaces them in the given network itself. A layer that
+    occurs in two places becomes one Bayesian layer in both. All other parts of the network stay
+    unchanged, bit for bit. If an error is raised, no layer has been replaced.
 
     The new training cell has the same optax transformation and the same filter `wrt`, so all
-    settings of the optimizer hold. Its state is initialised again, step and schedule included, also
-    for parameters that stay: one step count serves all of them, and Adam's correction would
-    be wrong for the new ones with a count that is not theirs. (What inject_hyperparams had changed
-    is state too.) The cell that was given cannot be trained any more, its optimizer knows the old
-    parameters; use the one that is returned.
+    settings of the optimizer remain valid. The state of the optimizer is initialised again,
+    including the step count, the schedule and values changed through inject_hyperparams, also for
+    parameters that stay. The reason is that one step count applies to all parameters, and Adam's
+    bias correction requires the step count of the new ones. The given cell can no longer be
+    trained, because its optimizer holds the old parameters; use the returned cell.
 
     Args:
         trainable_dnn: a `TrainOneStepCell` of a `WithLossCell`.
         dnn_factor: factor of the data loss, >= 0.
         bnn_factor: factor of the KL divergence, >= 0.
         reverse_kl: see `WithBNNLossCell`.
-        rngs: draws the posteriors' initial values (stream `params`), and gives each new layer its
-            noise (stream `noise`). By default nnx.Rngs(0): the same result at every run.
+        rngs: draws the initial values of the posteriors (stream `params`) and seeds the noise of
+            each new layer (stream `noise`). The default nnx.Rngs(0) gives the same result in every
+            run.
 
     Attributes:
         backbone, loss_fn, optimizer, dnn_factor, bnn_factor: as in MindSpore.
 
     Raises:
-        TypeError: a trainable_dnn of another type, a factor that is no int or float.
-        ValueError: a negative factor.
+        TypeError: trainable_dnn has another type, or a factor is not an int or a float.
+        ValueError: a factor is negative.
     """
 
     def __init__(
@@ -73,11 +76,11 @@ class TransformToBNN:
     ) -> None:
         if not isinstance(trainable_dnn, TrainOneStepCell):
             raise TypeError(
-                "TransformToBNN needs a TrainOneStepCell as trainable_dnn, "
+                "TransformToBNN: trainable_dnn must be a TrainOneStepCell, "
                 f"TrainOneStepCell(WithLossCell(net, loss_fn), optimizer), got {trainable_dnn!r}."
             )
         if rngs is not None and not isinstance(rngs, nnx.Rngs):
-            raise TypeError(f"TransformToBNN needs an nnx.Rngs as rngs, got {rngs!r}.")
+            raise TypeError(f"TransformToBNN: rngs must be an nnx.Rngs, got {rngs!r}.")
         self.optimizer = trainable_dnn.optimizer
         self.backbone = trainable_dnn.network.backbone_network
         self.loss_fn = trainable_dnn.network.loss_fn
@@ -91,34 +94,34 @@ class TransformToBNN:
         self,
         get_dense_args: GetArgs = dense_args,
         get_conv_args: GetArgs = conv_args,
-        add_dense_args: Mapping[str, Any] | None = None,
-        add_conv_args: Mapping[str, Any] | None = None,
+        add_dense_args: Mapping[str, object] | None = None,
+        add_conv_args: Mapping[str, object] | None = None,
         *,
         keep_weights: bool = False,
         initial_std: float = INITIAL_STD,
     ) -> TrainOneStepCell:
-        """Every nnx.Linear becomes a `DenseReparam`, and every nnx.Conv a `ConvReparam`.
+        """Replaces every nnx.Linear by a `DenseReparam` and every nnx.Conv by a `ConvReparam`.
 
         Args:
-            get_dense_args: a function of an nnx.Linear: the arguments of its `DenseReparam`. By
-                default in_channels, out_channels and has_bias, as the layer has them. dtype,
-                param_dtype and precision are the layer's unless given.
-            get_conv_args: a function of an nnx.Conv: the arguments of its `ConvReparam`. By default
-                all that describe the convolution.
-            add_dense_args: further arguments, such as weight_prior_fn; as in MindSpore none that
-                get_dense_args gives.
+            get_dense_args: a function of an nnx.Linear that returns the arguments of its
+                `DenseReparam`. The default returns in_channels, out_channels and has_bias of the
+                layer. dtype, param_dtype and precision are those of the layer unless given.
+            get_conv_args: a function of an nnx.Conv that returns the arguments of its
+                `ConvReparam`. The default returns all arguments that define the convolution.
+            add_dense_args: further arguments, such as weight_prior_fn. As in MindSpore, they must
+                not contain arguments that get_dense_args returns.
             add_conv_args: as add_dense_args, for `ConvReparam`.
-            keep_weights: the posteriors' means start at the network's weights. By default they
-                start as in MindSpore, mean ~ N(0, 0.1), for any given weights.
-            initial_std: with keep_weights, the std that every posterior starts with.
+            keep_weights: start the means of the posteriors at the weights of the network. By
+                default they are drawn as in MindSpore, mean ~ N(0, 0.1), whatever the weights.
+            initial_std: with keep_weights, the initial std of every posterior.
 
         Returns:
             The trainable Bayesian network: a `TrainOneStepCell` of a `WithBNNLossCell`.
 
         Raises:
-            TypeError: an argument of the wrong type, or one that the Bayesian layer does not have.
-            ValueError: nothing to replace; a layer that its counterpart cannot express; a weight
-                that two layers share; an argument given twice. Nothing was replaced then.
+            TypeError: an argument has the wrong type, or the Bayesian layer does not have it.
+            ValueError: no layer can be replaced, a layer has no equivalent counterpart, two layers
+                share a weight, or an argument is given twice. No layer has been replaced then.
         """
         rules = [
             make_rule(nnx.Linear, DenseReparam, "get_dense_args", get_dense_args, add_dense_args),
@@ -131,32 +134,32 @@ class TransformToBNN:
         dnn_layer_type: type[nnx.Module],
         bnn_layer_type: type[BayesianLayer],
         get_args: GetArgs | None = None,
-        add_args: Mapping[str, Any] | None = None,
+        add_args: Mapping[str, object] | None = None,
         *,
         keep_weights: bool = False,
         initial_std: float = INITIAL_STD,
     ) -> TrainOneStepCell:
-        """Every layer of one type becomes a Bayesian one.
+        """Replaces every layer of one type by a Bayesian layer.
 
         Args:
             dnn_layer_type: nnx.Linear, nnx.Conv or a subclass.
             bnn_layer_type: `DenseReparam` or `DenseLocalReparam`; for nnx.Conv `ConvReparam`.
-            get_args: as get_dense_args or get_conv_args of `transform_to_bnn_model`; None for the
-                default there. A dnn_layer_type that has a `__call__` of its own needs it.
-            add_args: as add_dense_args or add_conv_args there.
+            get_args: as get_dense_args or get_conv_args of `transform_to_bnn_model`; None for its
+                default. It is required for a dnn_layer_type that overrides `__call__`.
+            add_args: as add_dense_args or add_conv_args of `transform_to_bnn_model`.
             keep_weights: see `transform_to_bnn_model`.
-            initial_std: see there.
+            initial_std: see `transform_to_bnn_model`.
 
         Returns, Raises:
-            As `transform_to_bnn_model`; a ValueError also for types that do not go together.
+            As `transform_to_bnn_model`; also ValueError if the two types do not correspond.
         """
         base = base_of(dnn_layer_type, bnn_layer_type)
         if get_args is None:
             if dnn_layer_type.__call__ is not base.__call__:
                 raise ValueError(
-                    f"{dnn_layer_type.__name__} has a __call__ of its own, so it is no "
-                    f"nnx.{base.__name__}: pass get_args, a function of the layer that returns the "
-                    f"arguments of {bnn_layer_type.__name__}."
+                    f"{dnn_layer_type.__name__} overrides the __call__ of nnx.{base.__name__}: "
+                    "pass get_args, a function of the layer that returns the arguments of "
+                    f"{bnn_layer_type.__name__}."
                 )
             get_args = COUNTERPARTS[base][1]
         rule = make_rule(dnn_layer_type, bnn_layer_type, "get_args", get_args, add_args)
@@ -174,7 +177,7 @@ class TransformToBNN:
             left = [path for path, module in nnx.iter_modules(backbone) if id(module) in new]
             if left:
                 raise ValueError(
-                    f"{_name(left[0])} sits in a container that cannot be changed in place: use "
+                    f"{_name(left[0])} is in a container that cannot be changed in place: use "
                     "attributes, nnx.List, nnx.Dict, lists, tuples or dicts."
                 )
             optimizer = nnx.Optimizer(backbone, self.optimizer.tx, wrt=self.optimizer.wrt)
@@ -187,7 +190,7 @@ class TransformToBNN:
         return cell
 
     def _new_layers(self, rules: Sequence[Rule], std: float | None) -> dict[int, BayesianLayer]:
-        """The Bayesian layer for each layer's id; nothing is replaced yet."""
+        """Returns {id of a layer: its Bayesian layer}, without replacing any layer."""
         modules = list(nnx.iter_modules(self.backbone))
         new = {}
         for path, layer in modules:
@@ -196,7 +199,7 @@ class TransformToBNN:
                     try:
                         _require_own_weights(path, layer, modules)
                         bayesian = new_layer(layer, rule, std, self.rngs)
-                        _require_same_filter(self.optimizer.wrt, path, layer, bayesian)
+                        _require_same_filter(self.optimizer, path, layer, bayesian)
                     except (TypeError, ValueError) as error:
                         kind = TypeError if isinstance(error, TypeError) else ValueError
                         raise kind(f"{_name(path)}: {error}") from error
@@ -215,12 +218,16 @@ class TransformToBNN:
         )
 
 
-def _require_own_weights(path: Path, layer: Any, modules: Sequence[tuple[Path, Any]]) -> None:
-    """A kernel or bias that another module holds too would be untied without a word."""
+def _require_own_weights(
+    path: Path,
+    layer: nnx.Linear | nnx.Conv,
+    modules: Sequence[tuple[Path, nnx.Module]],
+) -> None:
+    """Raises ValueError if the layer is stacked, or if another module shares its kernel or bias."""
     shape = layer.kernel_shape if isinstance(layer, nnx.Conv) else _dense_shape(layer)
     if layer.kernel[...].shape != tuple(shape):
         raise ValueError(
-            f"Its kernel has the shape {layer.kernel[...].shape} instead of {tuple(shape)}, as of "
+            f"Its kernel has the shape {layer.kernel[...].shape} instead of {tuple(shape)}, as in "
             "stacked layers (nnx.vmap, nnx.scan): use bnn_jax.to_bnn for them."
         )
     own = {id(layer.kernel): "kernel", id(layer.bias): "bias"}
@@ -229,7 +236,7 @@ def _require_own_weights(path: Path, layer: Any, modules: Sequence[tuple[Path, A
             if isinstance(value, nnx.Variable) and id(value) in own and other is not layer:
                 raise ValueError(
                     f"Its {own[id(value)]} is also {_name((*other_path, attribute))}, but a "
-                    "Bayesian layer has weights of its own: untie them, or use bnn_jax.to_bnn."
+                    "Bayesian layer cannot share weights: untie them, or use bnn_jax.to_bnn."
                 )
 
 
@@ -237,23 +244,33 @@ def _dense_shape(layer: nnx.Linear) -> tuple[int, int]:
     return layer.in_features, layer.out_features
 
 
-def _require_same_filter(wrt: Any, path: Path, layer: Any, bayesian: BayesianLayer) -> None:
-    chooses = filterlib.to_predicate(wrt)
+def _require_same_filter(
+    optimizer: nnx.Optimizer,
+    path: Path,
+    layer: nnx.Linear | nnx.Conv,
+    bayesian: BayesianLayer,
+) -> None:
+    """Raises ValueError if the filter selects only one of the kernel and its posterior mean."""
+    chooses = filterlib.to_predicate(optimizer.wrt)
+    layer_path = cast(PathParts, path)
     mean = bayesian.weight_posterior.mean
-    before = chooses((*path, "kernel"), layer.kernel)
-    after = chooses((*path, "weight_posterior", "mean"), mean)
+    before = chooses((*layer_path, "kernel"), layer.kernel)
+    after = chooses((*layer_path, "weight_posterior", "mean"), mean)
     if before != after:
-        words = ("chooses", "does not choose") if before else ("does not choose", "chooses")
+        words = ("selects", "does not select") if before else ("does not select", "selects")
         raise ValueError(
-            f"The optimizer's filter wrt={wrt!r} {words[0]} its kernel, but {words[1]} "
-            "weight_posterior.mean, which replaces it: make it a filter of layers."
+            f"The optimizer's filter wrt={optimizer.wrt!r} {words[0]} its kernel, but {words[1]} "
+            "weight_posterior.mean, which replaces it: use a filter that selects whole layers."
         )
 
 
-def _swap(node: Any, new: Mapping[int, Any], seen: set[int], undo: list[Callable[[], None]]) -> Any:
-    """Put the new layers into every container below; returns what takes the node's own place.
+def _swap(
+    node: PyTree, new: Mapping[int, BayesianLayer], seen: set[int], undo: list[Callable[[], None]]
+) -> PyTree:
+    """Puts the new layers into all containers below the node, and returns the node's replacement.
 
-    Tuples are replaced, all else is changed in place; `undo` gets what reverses each change.
+    Tuples are replaced, other containers are changed in place. The function appends to `undo` a
+    function that reverses each change.
     """
     if id(node) in new:
         return new[id(node)]
@@ -265,7 +282,7 @@ def _swap(node: Any, new: Mapping[int, Any], seen: set[int], undo: list[Callable
     if id(node) in seen or not isinstance(node, nnx.Pytree | list | dict):
         return node
     seen.add(id(node))
-    items_of: Any = enumerate(node) if isinstance(node, list) else _mapping(node).items()
+    items_of: PyTree = enumerate(node) if isinstance(node, list) else _mapping(node).items()
     for key, old in list(items_of):
         value = _swap(old, new, seen, undo)
         if value is not old:
@@ -274,11 +291,11 @@ def _swap(node: Any, new: Mapping[int, Any], seen: set[int], undo: list[Callable
     return node
 
 
-def _mapping(node: Any) -> Mapping[Any, Any]:
+def _mapping(node: PyTree) -> Mapping[Hashable, PyTree]:
     return node if isinstance(node, dict) else vars(node)
 
 
-def _put(node: Any, key: Any, value: Any) -> None:
+def _put(node: PyTree, key: PyTree, value: PyTree) -> None:
     if isinstance(node, list | dict):
         node[key] = value
     else:
