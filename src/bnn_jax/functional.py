@@ -1,29 +1,30 @@
-"""Bayesian layers as pure functions (key, params, x) -> y, where key may be a `noise.Draw`.
+"""Bayesian layers as pure functions (key, params, x) -> y.
 
-params is a dict {"kernel": ..., "bias": ...}; each may be a `Gaussian`, or a plain array, which is
-then not random; the bias may be missing. Layouts are Flax's: x (batch, ..., channels), dense kernel
-(in, out), convolution kernel (*spatial, in / groups, out). Axis 0 of x is the example axis.
+The key may be a `noise.Draw`. params is a dict {"kernel": ..., "bias": ...}. Each value is a
+`Gaussian`, or an array, which is not random; the bias is optional. The layouts are those of Flax:
+x (batch, ..., channels), dense kernel (in, out), convolution kernel (*spatial, in / groups, out).
+Axis 0 of x is the example axis.
 
     y = dense(key, params, x, estimator="flipout")
     y = conv(key, params, x, estimator="reparam", strides=2, padding="SAME")
 
-`dense_reparam`, `conv_flipout` and so on are the same functions with the estimator chosen. See
-`estimators` for the three rules.
+`dense_reparam`, `conv_flipout` and so on are these functions with a fixed estimator. See
+`estimators` for the three estimators.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.interpreter import random_array
 from bnn_jax.interpreter.estimators import check_estimator
 from bnn_jax.noise import Draw, PRNGKey
 
-Params = Mapping[str, Any]
+Params = Mapping[str, PyTree]
+Arrays = Mapping[str, Array]
 Padding = str | int | Sequence[tuple[int, int]]
 
 PADDINGS = ("SAME", "VALID")
@@ -37,18 +38,18 @@ def dense(
     estimator: str,
     approximate: bool = False,
 ) -> Float[Array, "batch *positions channels_out"]:
-    """X @ kernel + bias.
+    """Returns x @ kernel + bias.
 
     Args:
-        estimator: reparam, local_reparam (exact for x of rank 2 only) or flipout.
+        estimator: "reparam", "local_reparam" (exact only for x of rank 2) or "flipout".
         approximate: allow local_reparam for x of higher rank.
 
     Raises:
-        ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
+        ValueError: the estimator is unknown, the shapes do not fit, or local_reparam is not exact.
     """
     _check_kernel(params, x, ndim=2, channels=lambda kernel: kernel.shape[0])
 
-    def forward(p: Params, data: Any) -> Any:
+    def forward(p: Arrays, data: Array) -> Array:
         return _plus_bias(p, data @ p["kernel"].astype(data.dtype))
 
     return _random(forward, key, params, x, estimator, approximate)
@@ -62,10 +63,10 @@ def dense_transpose(
     estimator: str,
     approximate: bool = False,
 ) -> Float[Array, "batch *positions channels_in"]:
-    """X @ kernel.T + bias: the transpose of `dense`, with its kernel (in, out)."""
+    """Returns x @ kernel.T + bias: the transpose of `dense`, with its kernel (in, out)."""
     _check_kernel(params, x, ndim=2, channels=lambda kernel: kernel.shape[1])
 
-    def forward(p: Params, data: Any) -> Any:
+    def forward(p: Arrays, data: Array) -> Array:
         return _plus_bias(p, data @ p["kernel"].astype(data.dtype).T)
 
     return _random(forward, key, params, x, estimator, approximate)
@@ -83,17 +84,20 @@ def conv(
     groups: int = 1,
     approximate: bool = False,
 ) -> Float[Array, "batch *spatial_out channels_out"]:
-    """Convolution in one to three dimensions, with the kernel (*spatial, in / groups, out).
+    """Returns a convolution in one to three dimensions.
+
+    The kernel has the shape (*spatial, in / groups, out).
 
     Args:
-        estimator: reparam or flipout; local_reparam only with approximate=True, because the output
-            positions share the weights.
+        estimator: "reparam" or "flipout". "local_reparam" requires approximate=True, because the
+            output positions share the weights.
         strides, dilation: an int, or one per spatial dimension.
         padding: "SAME", "VALID", an int for all sides, or pairs (low, high).
-        groups: number of channel groups; divides the channels of x and of y.
+        groups: the number of channel groups. It must divide the channels of x and of y.
+        approximate: allow local_reparam.
 
     Raises:
-        ValueError: unknown estimator, wrong shapes, or local_reparam where it is not exact.
+        ValueError: the estimator is unknown, the shapes do not fit, or local_reparam is not exact.
     """
     n = x.ndim - 2
     _check_kernel(params, x, ndim=max(3, x.ndim), channels=lambda kernel: kernel.shape[-2] * groups)
@@ -103,7 +107,7 @@ def conv(
             f"the kernel of shape {params['kernel'].shape}."
         )
 
-    def forward(p: Params, data: Any) -> Any:
+    def forward(p: Arrays, data: Array) -> Array:
         y = lax.conv_general_dilated(
             data,
             p["kernel"].astype(data.dtype),
@@ -130,18 +134,19 @@ def conv_transpose(
     transpose_kernel: bool = False,
     approximate: bool = False,
 ) -> Float[Array, "batch *spatial_out channels_out"]:
-    """Transposed convolution; the arguments are those of `jax.lax.conv_transpose`.
+    """Returns a transposed convolution, with the arguments of `jax.lax.conv_transpose`.
 
-    An int or pairs of padding are added to the input that has been spread by the strides.
+    Padding given as an int or as pairs is applied to the input after its dilation by the strides.
 
-    The kernel is (*spatial, in, out), or with transpose_kernel=True that of the convolution whose
-    gradient this is, (*spatial, out, in). Estimators and errors as for `conv`.
+    The kernel has the shape (*spatial, in, out). With transpose_kernel=True, it is the kernel
+    (*spatial, out, in) of the convolution whose gradient this function computes. The estimators and
+    the errors are those of `conv`.
     """
     n = x.ndim - 2
     axis = -1 if transpose_kernel else -2
     _check_kernel(params, x, ndim=max(3, x.ndim), channels=lambda kernel: kernel.shape[axis])
 
-    def forward(p: Params, data: Any) -> Any:
+    def forward(p: Arrays, data: Array) -> Array:
         y = lax.conv_transpose(
             data,
             p["kernel"].astype(data.dtype),
@@ -168,13 +173,13 @@ conv_transpose_flipout = partial(conv_transpose, estimator="flipout")
 
 
 def _random(
-    forward: Any,
+    forward: Callable[[Arrays, Array], Array],
     key: PRNGKey | Draw,
     params: Params,
-    x: Any,
+    x: Array,
     estimator: str,
     approximate: bool,
-) -> Any:
+) -> Array:
     check_estimator(estimator)
     return random_array.apply(
         forward,
@@ -187,22 +192,22 @@ def _random(
     )
 
 
-def _plus_bias(params: Params, y: Any) -> Any:
+def _plus_bias(params: Arrays, y: Array) -> Array:
     bias = params.get("bias")
     return y if bias is None else y + jnp.broadcast_to(bias.astype(y.dtype), y.shape)
 
 
-def _check_kernel(params: Params, x: Any, *, ndim: int, channels: Any) -> None:
+def _check_kernel(params: Params, x: Array, *, ndim: int, channels: Callable[[Array], int]) -> None:
     unknown = sorted(set(params) - {"kernel", "bias"})
     if "kernel" not in params or unknown:
         raise ValueError(
-            f"params needs 'kernel', and 'bias' if there is one; got {sorted(params)}."
+            f"params must have the key 'kernel', and may have 'bias'; got {sorted(params)}."
         )
     kernel = params["kernel"]
     if kernel.ndim != ndim or x.ndim < 2 or x.ndim > 5:
         raise ValueError(
-            f"The kernel has shape {kernel.shape} and x {x.shape}: they do not fit. dense needs a "
-            "kernel (in, out); conv needs x (batch, *spatial, channels) and a kernel "
+            f"The kernel has the shape {kernel.shape} and x {x.shape}: they do not fit. dense "
+            "takes a kernel (in, out); conv takes x (batch, *spatial, channels) and a kernel "
             "(*spatial, in / groups, out) of the same rank."
         )
     if channels(kernel) != x.shape[-1]:
@@ -215,7 +220,9 @@ def _check_kernel(params: Params, x: Any, *, ndim: int, channels: Any) -> None:
 def _per_dimension(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
     values = (value,) * n if isinstance(value, int) else tuple(value)
     if len(values) != n or any(v < 1 for v in values):
-        raise ValueError(f"{name} needs {n} integers of at least 1, or one for all; got {value!r}.")
+        raise ValueError(
+            f"{name} must be one integer of at least 1, or {n} for {n} dimensions; got {value!r}."
+        )
     return values
 
 
@@ -225,7 +232,8 @@ def _padding(padding: Padding, n: int) -> str | Sequence[tuple[int, int]]:
     known = padding.upper() in PADDINGS if isinstance(padding, str) else len(padding) == n
     if not known:
         raise ValueError(
-            f"padding needs one of {', '.join(PADDINGS)}, an int, or {n} pair(s) (low, high); got "
+            "padding must be "
+            f"one of {', '.join(PADDINGS)}, an int, or {n} pair(s) (low, high); got "
             f"{padding!r}."
         )
     return padding.upper() if isinstance(padding, str) else padding

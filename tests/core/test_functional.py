@@ -190,20 +190,20 @@ def test_local_reparam_of_a_conv_with_one_output_position_is_exact() -> None:
          "x has 4 channels.*takes 3"),
         (lambda: functional.conv_reparam(
             key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), strides=(1, 1)),
-         r"strides needs 1 integers of at least 1.*\(1, 1\)"),
+         r"strides must be one integer of at least 1.*\(1, 1\)"),
         (lambda: functional.conv_reparam(
-            key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), dilation=0), "dilation needs"),
+            key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), dilation=0), "dilation must be"),
         (lambda: functional.conv_reparam(
             key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), padding="FULL"), "padding.*'FULL'"),
         (lambda: functional.conv_reparam(
             key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), padding=[(1, 1), (1, 1)]),
-         "padding needs.*1 pair"),
+         "padding must be.*1 pair"),
         (lambda: functional.conv_transpose_reparam(
             key(0), params((3, 3, 4), 4), data(0, 2, 5, 3), padding="FULL"), "padding.*'FULL'"),
         (lambda: functional.conv_reparam(
             key(0), params((3, 1, 4), 4), data(0, 2, 5, 3), groups=3), "groups=3.*4"),
         (lambda: functional.dense_reparam(key(0), {"weight": data(0, 3, 4)}, data(0, 2, 3)),
-         r"params needs 'kernel'.*\['weight'\]"),
+         r"params must have the key 'kernel'.*\['weight'\]"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_clear_errors(call: Any, message: str) -> None:

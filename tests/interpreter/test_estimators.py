@@ -1,4 +1,4 @@
-"""The three rules of y = linear(x, W): one law, unbiased gradients, three covariances."""
+"""The three rules of y = linear(x, W): marginal distribution, gradients and covariances."""
 
 from collections.abc import Callable
 from typing import Any
@@ -165,15 +165,15 @@ def test_flipout_with_all_signs_one_is_reparam(layer: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_antithetic_twins_have_the_mean_in_the_middle(
+def test_antithetic_pairs_are_symmetric_around_the_mean(
     estimator: str, params: dict[str, Gaussian]
 ) -> None:
     x = data(0, 2, 3)
     one = functional.dense(key(0), params, x, estimator=estimator)
-    twin = functional.dense(Draw(key(0), -1), params, x, estimator=estimator)
+    other = functional.dense(Draw(key(0), -1), params, x, estimator=estimator)
     mean = x @ params["kernel"].mean + params["bias"].mean[None]
-    np.testing.assert_allclose(0.5 * (one + twin), mean, rtol=1e-5, atol=1e-6)
-    assert float(jnp.max(jnp.abs(one - twin))) > 0.1
+    np.testing.assert_allclose(0.5 * (one + other), mean, rtol=1e-5, atol=1e-6)
+    assert float(jnp.max(jnp.abs(one - other))) > 0.1
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

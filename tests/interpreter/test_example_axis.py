@@ -88,7 +88,7 @@ def test_an_input_without_examples_does_not_hide_them() -> None:
 
 @pytest.mark.parametrize("name", ["merged", "time major", "mapped over positions"])
 @pytest.mark.parametrize("estimator", ["flipout", "local_reparam"])
-def test_the_law_of_a_sum_over_positions_is_that_of_the_weights(name: str, estimator: str) -> None:
+def test_the_distribution_of_a_sum_over_positions(name: str, estimator: str) -> None:
     """Independent draws at each position would give it less than its variance."""
     axis = {"merged": None, "time major": 0, "mapped over positions": 1}[name]
 

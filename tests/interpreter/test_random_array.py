@@ -231,7 +231,7 @@ def test_where_no_rule_applies_the_weight_is_that_of_gaussian_sample(
     assert {rule for used in report.values() for rule in used} == {"reparam"}
 
 
-def test_report_tells_the_rule_of_each_weight() -> None:
+def test_the_report_lists_the_rule_of_each_weight() -> None:
     report: dict[str, list[str]] = {}
     rules = {"w": "flipout", "v": "local_reparam", "b": "reparam", "table": "flipout"}
     random_array.apply(
@@ -318,7 +318,7 @@ def test_each_rule_is_called_on_the_shapes_it_needs(
 
 @pytest.mark.parametrize("estimator", ["local_reparam", "flipout"])
 def test_a_product_with_other_weights_is_not_one_with_data(estimator: str) -> None:
-    # The rows of the plain matrix are not examples: noise of their own would change the law.
+    # The rows of the plain matrix are not examples, so they must share their noise.
     def fn(p: Any, x: Any) -> Any:
         return x @ (jnp.sin(p["plain"]) @ p["w"])
 

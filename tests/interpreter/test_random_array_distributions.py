@@ -16,7 +16,7 @@ P = {"b": random(3, 4)}
 
 @pytest.mark.parametrize("estimator", [pytest.param("reparam", marks=pytest.mark.slow), "flipout"])
 @pytest.mark.parametrize("order", ["bti,io->bto", "io,bti->obt", "bti,hio->bhto", "bhi,hio->bho"])
-def test_einsum_has_the_law_of_one_weight_per_example(estimator: str, order: str) -> None:
+def test_einsum_has_the_distribution_of_one_weight_per_example(estimator: str, order: str) -> None:
     left, right = order.split("->")[0].split(",")
     letters = {"b": 2, "t": 2, "i": 2, "o": 2, "h": 2}
     x_part = left if "b" in left else right

@@ -1,3 +1,3 @@
-"""The only code that reads jaxprs: it runs networks on random weights and on antithetic pairs."""
+"""Evaluation of jaxprs with random weights and antithetic pairs. Only this folder reads jaxprs."""
 
 from bnn_jax.interpreter.linear_maps import linear_map as linear_map

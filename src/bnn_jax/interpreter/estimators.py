@@ -1,18 +1,18 @@
-"""How a Gaussian weight enters a linear map: y = linear(x, W), W ~ N(mean, std) element by element.
+"""Estimators: rules for y = linear(x, W) with W ~ N(mean, std), independent for each element.
 
-Three rules with the same marginal distribution of y and three covariances, hence three gradient
-variances:
+The three rules give the same marginal distribution of y. They differ in the covariances of its
+elements, and so in the variance of the gradients:
 
-    reparam         W = mean + std * eps, one draw shared by the whole batch.
-    local_reparam   y ~ N(linear(x, mean), linear(x^2, std^2)), drawn for each output element.
-                    Exact only where each example meets each weight once, as in (batch, in) @ (in,
-                    out).
-    flipout         linear(x, mean) + out_signs * linear(x * in_signs, std * eps): one draw of eps
-                    for the batch, made nearly independent between examples by random signs.
-                    Within an example it has the distribution of reparam, shared positions included.
+    reparam         W = mean + std * eps, with one sample of W for the whole batch.
+    local_reparam   y ~ N(linear(x, mean), linear(x^2, std^2)), sampled for each output element.
+                    Exact only if each example uses each weight once, as in (batch, in) @ (in, out).
+    flipout         linear(x, mean) + out_signs * linear(x * in_signs, std * eps), with one sample
+                    of eps for the batch. Random signs make the examples nearly independent. Within
+                    an example, y has the same joint distribution as for reparam, also at positions
+                    that share weights.
 
 `linear` is any function that is linear in x and in W: a product, a convolution, an einsum. The
-rules know nothing of layers. Another estimator is a class with a name:
+rules do not depend on layers. A registered class adds an estimator:
 
     @register("per_example")
     class PerExample(Estimator):
@@ -27,7 +27,7 @@ import abc
 import enum
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,25 +38,25 @@ from bnn_jax.interpreter.linear_maps import Use
 from bnn_jax.interpreter.random_weight import RandomArray
 from bnn_jax.noise import Draw, PRNGKey
 
-Linear = Callable[[Any, Any], Any]
+Linear = Callable[[Array, Array], Array]
 
 
 class Situation(enum.Enum):
-    """A use of a weight for which an estimator may be wrong."""
+    """A use of a weight for which an estimator can be invalid. The values are used in errors."""
 
     NOT_PER_EXAMPLE = "does not enter a linear map of data with the examples on axis 0"
     REPEATED = "is used more than once in a forward pass"
-    POSITIONS = "meets an example at more than one position"
+    POSITIONS = "is used at more than one position of an example"
 
 
 class Estimator(abc.ABC):
-    """A rule for y = linear(x, W), and where it holds.
+    """A rule for y = linear(x, W), and the situations in which it is valid.
 
     Attributes:
-        fallbacks: the estimator that takes this one's place in each situation where it would be
-            wrong. A situation that is missing is one where it is exact.
-        draws_once: whether it draws one weight for all uses and examples, so that any operation
-            may use it.
+        fallbacks: the estimator that replaces this one in each situation in which it is invalid. In
+            all other situations, this estimator is exact.
+        draws_once: whether one sample of the weight serves all uses and examples. Any operation
+            can use such a sample.
     """
 
     fallbacks: ClassVar[Mapping[Situation, str]] = {
@@ -71,12 +71,14 @@ class Estimator(abc.ABC):
         """Returns y = use.map(x, W) for a random W, with the examples on axis 0 of x."""
 
     def added(self, weight: RandomArray, shared: tuple[slice, ...], examples: int) -> Array:
-        """Returns a weight that is added to data, one row an example; by default drawn for each.
+        """Returns the values of a weight that is added to data, with one row for each example.
+
+        The default draws an independent sample for each example.
 
         Args:
             weight: a bias, which is the same for all examples.
-            shared: the part of it without copies, with size 1 on the axis of the examples.
-            examples: how many examples there are.
+            shared: the slices that remove repeated values; size 1 on the axis of the examples.
+            examples: the number of examples.
         """
         mean = weight.mean[shared]
         eps = noise.normal(weight.draw.key, (examples, *mean.shape[1:]), mean.dtype)
@@ -89,15 +91,15 @@ E = TypeVar("E", bound=Estimator)
 
 
 def register(name: str) -> Callable[[type[E]], type[E]]:
-    """A class decorator: makes an `Estimator` known by a name, as `to_bnn(..., estimator=name)`.
+    """Returns a class decorator that registers an `Estimator`, for `to_bnn(..., estimator=name)`.
 
     Raises:
-        ValueError: another estimator has the name.
+        ValueError: the name is already registered.
     """
 
     def add(kind: type[E]) -> type[E]:
         if name in ESTIMATORS:
-            raise ValueError(f"There is an estimator {name!r} already: choose another name.")
+            raise ValueError(f"There is an estimator {name!r} already: use another name.")
         ESTIMATORS[name] = kind()
         return kind
 
@@ -105,10 +107,10 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
 
 
 def check_estimator(name: str) -> str:
-    """The name itself.
+    """Returns the name.
 
     Raises:
-        ValueError: it is not that of an estimator.
+        ValueError: no estimator has this name.
     """
     if name not in ESTIMATORS:
         raise ValueError(f"Unknown estimator {name!r}: choose one of {', '.join(ESTIMATORS)}.")
@@ -117,7 +119,7 @@ def check_estimator(name: str) -> str:
 
 @register("reparam")
 class Reparam(Estimator):
-    """One draw of the weight, whatever uses it."""
+    """One sample of the weight for all uses."""
 
     fallbacks: ClassVar[Mapping[Situation, str]] = {}
     draws_once = True
@@ -131,7 +133,7 @@ class Reparam(Estimator):
 
 @register("local_reparam")
 class LocalReparam(Estimator):
-    """A draw of each output element."""
+    """An independent sample of each output element."""
 
     def linear(self, weight: RandomArray, use: Use, x: Array) -> Array:
         return local_reparam(weight.draw, use.map, x, weight.mean, weight.std)
@@ -139,7 +141,7 @@ class LocalReparam(Estimator):
 
 @register("flipout")
 class Flipout(Estimator):
-    """One draw with random signs for each example."""
+    """One sample of the weight, with random signs for each example."""
 
     fallbacks: ClassVar[Mapping[Situation, str]] = {
         Situation.NOT_PER_EXAMPLE: "reparam",
@@ -171,7 +173,10 @@ def reparam(
     mean: Float[Array, "..."],
     std: Float[Array, "..."],
 ) -> Float[Array, "..."]:
-    """One weight draw for the whole batch; Blundell et al. 2015, arXiv:1505.05424."""
+    """Returns linear(x, W) with one sample of W for the whole batch.
+
+    Source: Blundell et al. 2015, arXiv:1505.05424.
+    """
     draw = Draw.of(key)
     return linear(x, draw.shift(mean, std * noise.normal(draw.key, mean.shape, mean.dtype)))
 
@@ -183,11 +188,11 @@ def local_reparam(
     mean: Float[Array, "..."],
     std: Float[Array, "..."],
 ) -> Float[Array, "..."]:
-    """An independent draw of every output element. Costs a second linear map, of the squares."""
+    """Returns independent samples of the output elements. Computes a second map, of the squares."""
     draw = Draw.of(key)
     y = linear(x, mean)
     variance = linear(jnp.square(x), jnp.square(std))
-    # The derivative of sqrt is infinite at 0, which an all-zero input reaches.
+    # The derivative of sqrt is infinite at 0, and an all-zero input has variance 0.
     spread = jnp.sqrt(jnp.maximum(variance, jnp.finfo(variance.dtype).tiny))
     return draw.shift(y, spread * noise.normal(draw.key, y.shape, y.dtype))
 
@@ -202,18 +207,20 @@ def flipout(
     in_signs: tuple[int, ...],
     out_signs: tuple[int, ...],
 ) -> Float[Array, "..."]:
-    """One weight draw, decorrelated between examples by signs. Costs a second linear map.
+    """Returns linear(x, W) with one sample of W and random signs for each example.
+
+    Computes a second linear map.
 
     Args:
-        deviation: std * eps, the draw's difference from the mean.
-        in_signs: shape of the signs on x: full on the example and the contracted axes, else 1.
-        out_signs: shape of the signs on y: full on the example and the output axes, else 1.
+        deviation: std * eps, the difference of the sample from the mean.
+        in_signs: the shape of the signs on x: full on the example and the contracted axes, else 1.
+        out_signs: the shape of the signs on y: full on the example and the output axes, else 1.
     """
     draw = Draw.of(key)
     in_key, out_key = jax.random.fold_in(draw.key, 1), jax.random.fold_in(draw.key, 2)
     if math.prod(in_signs[1:]) == 1:
-        # An example has one sign on x, which multiplies those on y and changes nothing. So both
-        # maps are of the same x, and one map.
+        # Each example has a single sign on x. It can be absorbed into the signs on y, so both maps
+        # have the same x and can be computed as one.
         both = jax.vmap(linear, in_axes=(None, 0))(x, jnp.stack([mean, deviation]))
         y, flipped = both[0], both[1]
     else:

@@ -1,13 +1,12 @@
-"""Where the examples are in the values of a forward pass, operation by operation.
+"""Tracking of the example axis through the operations of a forward pass.
 
-Estimators that draw for each example must know the axis that counts the examples. It is axis 0
-of the inputs, and moves when data are transposed or reshaped. Where it cannot be followed, as when
+Estimators that sample for each example require the axis that indexes the examples. It is axis 0 of
+the inputs, and transposes or reshapes can move it. If it cannot be tracked, for example because
 examples and positions are merged into one axis, it is None, and weights are sampled once.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bnn_jax.interpreter import jaxprs
 from bnn_jax.interpreter.interpret import Cell, Rules, interpret
@@ -15,11 +14,11 @@ from bnn_jax.interpreter.jaxprs import Equation, shape_of
 from bnn_jax.interpreter.linear_maps import LINEAR_MAP, operation_of, use_of
 
 
-def follow(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[None]]:
-    """Cells of the outputs without values: whether each is data, and its example axis.
+def follow(eqn: Equation, cells: Sequence[Cell[object]]) -> list[Cell[None]]:
+    """Returns cells of the outputs without values: whether each is data, and its example axis.
 
-    Operations without a rule keep the axis where the output has the same size there: they act
-    element by element, or along other axes.
+    An operation without a rule keeps the axis if the output has the same size there. Such
+    operations act on single elements or along other axes.
     """
     known = [Cell(None, c.data, c.axis) for c in cells]
     inner = jaxprs.called(eqn, _FOLLOW.enters)
@@ -58,7 +57,7 @@ def _transpose(eqn: Equation, i: int, axis: int) -> int:
 
 
 def _reshape(eqn: Equation, i: int, axis: int) -> int | None:
-    """The output's axis of the same size with as many elements before it."""
+    """Returns the output axis of the same size and with the same number of elements before it."""
     shape, out = shape_of(eqn.invars[i]), shape_of(eqn.outvars[0])
     before = math.prod(shape[:axis])
     same = (k for k, n in enumerate(out) if n == shape[axis] and math.prod(out[:k]) == before)

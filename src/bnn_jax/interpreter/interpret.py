@@ -1,36 +1,39 @@
-"""One evaluator of jaxprs, for every interpretation of them.
+"""The evaluator of jaxprs that all interpretations share.
 
-An interpretation replaces the values of a function by values of its own type, such as
-random weights, antithetic pairs or sets of names. Its rules say what an operation does with them:
+An interpretation replaces the values of a function by values of another type, such as random
+weights, antithetic pairs or sets of names. Its rules define the operations on these values:
 
     rules = Rules(default=..., table={"dot_general": ..., "add": ...})
     cells = interpret(*trace(fn, *args)[:2], [Cell(value) for value in values], rules)
 
-The idea is that of oryx's `propagate` and equinox's `finalise_jaxpr`.
+The design follows `propagate` of oryx and `finalise_jaxpr` of equinox.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from jax.typing import ArrayLike
+
 from bnn_jax.interpreter import jaxprs
-from bnn_jax.interpreter.jaxprs import Equation, Jaxpr, Literal
+from bnn_jax.interpreter.jaxprs import Equation, Jaxpr, Literal, Var
 from bnn_jax.interpreter.linear_maps import operation_of
 
 V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell(Generic[V]):
+class Cell(Generic[V_co]):
     """A value during an interpretation.
 
     Attributes:
-        value: an array, or what the interpretation carries instead of one.
-        data: whether it depends on the function's data and not on its params alone.
-        axis: the axis that counts the examples; None if there is none, or it is not known.
+        value: an array, or the value that the interpretation uses in place of an array.
+        data: whether the value depends on the data of the function and not only on its params.
+        axis: the axis that indexes the examples; None if there is none or it is unknown.
     """
 
-    value: V
+    value: V_co
     data: bool = False
     axis: int | None = None
 
@@ -40,17 +43,17 @@ Rule = Callable[[Equation, Sequence[Cell[V]]], Sequence[Cell[V]] | None]
 
 @dataclasses.dataclass(frozen=True)
 class Rules(Generic[V]):
-    """What each operation does with cells.
+    """The rules that define what each operation does with cells.
 
     Attributes:
-        default: the rule of every operation that the table lacks.
-        table: rules by the operation's name, see `linear_maps.operation_of`. A rule that returns
-            None leaves the equation to the default.
-        enters: the calls whose inner jaxpr is interpreted in their place. A registered linear map
-            is one operation and never entered.
-        plain: the rule of an equation none of whose cells concern this interpretation.
-        concerns: whether a cell does; by default every one.
-        constant: the cell of a constant or literal.
+        default: the rule of all operations that are not in the table.
+        table: rules by the name of the operation, see `linear_maps.operation_of`. If a rule returns
+            None, the default rule applies.
+        enters: the calls whose inner jaxpr is interpreted. A registered linear map is a single
+            operation and is never entered.
+        plain: the rule of an equation if `concerns` is False for all of its cells.
+        concerns: whether a cell concerns this interpretation; by default, all cells do.
+        constant: the function that creates the cell of a constant or literal.
     """
 
     default: Callable[[Equation, Sequence[Cell[V]]], Sequence[Cell[V]]]
@@ -62,15 +65,15 @@ class Rules(Generic[V]):
 
 
 def interpret(
-    jaxpr: Jaxpr, consts: Sequence[Any], values: Sequence[Cell[V]], rules: Rules[V]
+    jaxpr: Jaxpr, consts: Sequence[ArrayLike], values: Sequence[Cell[V]], rules: Rules[V]
 ) -> list[Cell[V]]:
-    """The cells of a jaxpr's outputs for those of its inputs, equation by equation."""
-    env: dict[Any, Cell[V]] = dict(
+    """Returns the cells of a jaxpr's outputs for the cells of its inputs."""
+    env: dict[Var, Cell[V]] = dict(
         zip(jaxpr.constvars, map(rules.constant, consts), strict=bool(consts))
     )
     env.update(zip(jaxpr.invars, values, strict=True))
 
-    def read(atom: Any) -> Cell[V]:
+    def read(atom: Var | Literal) -> Cell[V]:
         return rules.constant(atom.val) if isinstance(atom, Literal) else env[atom]
 
     for eqn in jaxpr.eqns:

@@ -1,6 +1,6 @@
-"""The equations of a jaxpr: how to trace, read and bind them.
+"""Functions that trace, read and bind the equations of a jaxpr.
 
-The only file that knows how versions of JAX differ here. Up to 0.10 a traced function is a
+This file handles the differences between versions of JAX. Up to 0.10, a traced function is a
 `ClosedJaxpr` that holds a `Jaxpr` and its constants; JAX 0.11 merged the two (jax #39009).
 """
 
@@ -10,17 +10,19 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, PyTree
 
 Equation = jex.JaxprEqn
 Jaxpr = jex.Jaxpr
 Literal = jex.Literal
+Var = jex.Var
 
-# Primitives that call one jaxpr with their own arguments, and the parameter that holds it.
+# Primitives that call one jaxpr with their arguments, and the name of the parameter that holds it.
 CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr"}
 
-# The same with a rule of their own for derivatives, which is lost when their jaxpr is evaluated in
-# their place: for interpretations that evaluate nothing.
+# The same, with primitives that define their derivatives. Evaluation of their inner jaxpr loses the
+# definition, so these are only for interpretations that compute no values.
 WRAPPERS = {
     **CALLS,
     "remat2": "jaxpr",
@@ -29,7 +31,7 @@ WRAPPERS = {
     "custom_vjp_call": "call_jaxpr",
 }
 
-# Primitives that move or cast elements without combining them.
+# Primitives that move or cast elements and do not combine them.
 VIEWS = (
     "reshape",
     "transpose",
@@ -42,31 +44,31 @@ VIEWS = (
 )
 
 
-def trace(fn: Callable[..., PyTree], *args: PyTree) -> tuple[Jaxpr, Sequence[Any], PyTree]:
-    """The jaxpr of fn(*args), its constants, and the shapes of the outputs as fn returns them."""
+def trace(fn: Callable[..., PyTree], *args: PyTree) -> tuple[Jaxpr, Sequence[ArrayLike], PyTree]:
+    """Returns the jaxpr of fn(*args), its constants, and the pytree of the output shapes."""
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(*args)
     return *opened(closed), out_shape
 
 
-def opened(jaxpr: Any) -> tuple[Jaxpr, Sequence[Any]]:
-    """A jaxpr, open or closed, and its constants."""
+def opened(jaxpr: Any) -> tuple[Jaxpr, Sequence[ArrayLike]]:
+    """Returns the open jaxpr of an open or closed jaxpr, and its constants."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
-def called(eqn: Equation, calls: dict[str, str]) -> tuple[Jaxpr, Sequence[Any]] | None:
-    """The jaxpr that an equation calls and its constants, if its primitive is one of `calls`."""
+def called(eqn: Equation, calls: dict[str, str]) -> tuple[Jaxpr, Sequence[ArrayLike]] | None:
+    """Returns the jaxpr that an equation calls, and its constants, if it is one of `calls`."""
     inner = eqn.params.get(calls.get(eqn.primitive.name, ""))
     return None if inner is None else opened(inner)
 
 
-def bind(eqn: Equation, values: Sequence[Any]) -> Sequence[Any]:
-    """The equation's outputs for these values, whose shapes may differ from the traced ones."""
+def bind(eqn: Equation, values: Sequence[ArrayLike]) -> Sequence[Array]:
+    """Returns the outputs of the equation. The shapes may differ from the traced ones."""
     with eqn.ctx.manager:
         out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
     return out if eqn.primitive.multiple_results else [out]
 
 
-def shape_of(atom: Any) -> tuple[int, ...]:
+def shape_of(atom: Var | Literal) -> tuple[int, ...]:
     return tuple(getattr(atom.aval, "shape", ()))
 
 

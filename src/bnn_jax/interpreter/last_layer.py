@@ -1,7 +1,6 @@
-"""Which layer is the last one: the one whose weights meet the data last."""
+"""Determination of the last layer: the layer that combines its weights with the data last."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jaxtyping import PyTree
@@ -16,12 +15,15 @@ Paths = frozenset[str]
 
 
 def last_layer(
-    call: Callable[..., Any], params: PyTree, variables: PyTree, inputs: tuple[Any, ...]
+    call: Callable[..., PyTree], params: PyTree, variables: PyTree, inputs: tuple[PyTree, ...]
 ) -> Paths:
-    """The paths of the last layer's weights: kernel, bias and what else it has.
+    """Returns the paths of all weights of the last layer, such as kernel and bias.
 
-    It is the layer of the last product of weights and data, found in the network's jaxpr, together
-    with the weights that meet the data after it.
+    The last layer is that of the last product of weights and data in the jaxpr of the network. The
+    weights that are combined with the data after this product belong to it as well.
+
+    Raises:
+        ValueError: the network combines no weight with its inputs.
     """
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     jaxpr, consts, _ = jaxprs.trace(lambda p, x: call(p, variables, *x), params, inputs)
@@ -29,7 +31,7 @@ def last_layer(
     nothing = Cell[Paths](frozenset())
 
     def meet(eqn: Equation, cells: Sequence[Cell[Paths]]) -> list[Cell[Paths]]:
-        """Follow each value to the weights it is made of, and note where weights meet data."""
+        """Tracks the weights of each value, and records the operations of weights and data."""
         weights = frozenset[str]().union(*(c.value for c in cells))
         data = any(c.data for c in cells)
         if data and weights:
@@ -41,7 +43,7 @@ def last_layer(
     data = [Cell[Paths](frozenset(), data=True)] * (len(jaxpr.invars) - len(names))
     interpret(jaxpr, consts, [*weights, *data], rules)
     if not uses:
-        raise ValueError("No weight of the network meets the inputs: there is no last layer.")
+        raise ValueError("The network combines no weight with its inputs: there is no last layer.")
     products = [i for i, (operation, _) in enumerate(uses) if operation not in _ELEMENTWISE]
     start = products[-1] if products else len(uses) - 1
     last = frozenset[str]().union(*(paths for _, paths in uses[start:]))

@@ -1,14 +1,14 @@
 """Maps y = map(x, W) that are linear in the data x and in the weight W.
 
-Products, convolutions and einsums are known. `linear_map` registers any other function as one:
-interpretations take it as a whole and do not look at how it is computed.
+Products, convolutions and einsums are recognised. `linear_map` registers any other function as a
+linear map: interpretations treat it as one operation and do not interpret its computation.
 
     @linear_map("ni,io->no")
     def product(x, w):
         return jnp.dot(x, w)
 
-Estimators need to know of a map which axes of x and y go with examples and with axes of W; the
-subscripts say so, see `linear_map`.
+The subscripts define which axes of x and y correspond to examples and to axes of W, which
+estimators require; see `linear_map`.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ class Use:
 
     Attributes:
         map: the map as a function of x and W, for any number of examples.
-        in_signs: shape that broadcasts to x: full on the axes of examples and of W's inputs.
-        out_signs: shape that broadcasts to y: full on the axes of examples and of W's outputs.
+        in_signs: a shape that broadcasts to x: full on the axes of examples and of W's inputs.
+        out_signs: a shape that broadcasts to y: full on the axes of examples and of W's outputs.
         out_axis: the axis of the examples in y.
-        positions: whether an example meets the weight at several positions (of space or time).
-        w_out: the axes of W that are outputs, where W is a matrix of its inputs and its outputs;
-            None where parts of W have inputs of their own (groups, batches of products).
-        y_out: the axes of y that belong to them, in the same order.
+        positions: whether an example uses the weight at several positions (of space or time).
+        w_out: the axes of W that are outputs, if W is a matrix of its inputs and its outputs; None if
+            parts of W have separate inputs (groups, batches of products).
+        y_out: the corresponding axes of y, in the same order.
     """
 
     map: Callable[[Array, Array], Array]
@@ -48,7 +48,7 @@ class Use:
     y_out: tuple[int, ...]
 
     def each(self, x: Array, weights: Array) -> Array:
-        """y_i = map(x_i, W_i), with one weight an example on axis 0 of `weights`."""
+        """Returns y_i = map(x_i, W_i), with one weight for each example on axis 0 of `weights`."""
         y = jax.vmap(lambda x_i, w_i: self.map(x_i[None], w_i))(x, weights)
         return jax.numpy.moveaxis(jax.numpy.squeeze(y, 1 + self.out_axis), 0, self.out_axis)
 
@@ -63,7 +63,7 @@ class _Registered:
     y: str
 
     def fits(self, eqn: Equation) -> bool:
-        """Whether a call by this name is the map itself: not its derivative, or mapped by vmap."""
+        """Returns whether a call by this name is the map, and not its derivative or its vmap."""
         if len(eqn.invars) != 2 or len(eqn.outvars) != 1:
             return False
         x, w, y = (shape_of(v) for v in (*eqn.invars, *eqn.outvars))
@@ -82,26 +82,26 @@ _MAPS: dict[str, _Registered] = {}
 
 
 def linear_map(subscripts: str) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
-    """A decorator: registers fn(x, w, *settings) as a map that is linear in x and in w.
+    """Returns a decorator that registers fn(x, w, *settings) as a map linear in x and in w.
 
     Args:
         subscripts: a letter for each axis, as in einsum: "nhwi,jkio->nabo" for a convolution of
-            images with a kernel. The first letter is that of the examples, on axis 0 of x and
-            anywhere in y. A letter in x and w is an input of the weight, one in w and y an output;
-            one of y that w lacks is a position, where the same weight is met again.
+            images with a kernel. The first letter denotes the examples, on axis 0 of x and on any
+            axis of y. A letter in x and w denotes an input of the weight, and a letter in w and y
+            an output. A letter in y that is not in w denotes positions that share the weight.
 
     Returns:
-        The function, jitted. Settings are static: hashable, and not arrays.
+        A decorator. It returns the jitted function. Settings are static: hashable, not arrays.
 
     Raises:
-        ValueError: subscripts of another form.
+        ValueError: the subscripts have another form.
     """
     inputs, _, y = subscripts.replace(" ", "").partition("->")
     x, _, w = inputs.partition(",")
     if not (x and w and y and x[0] in y and x[0] not in w and "," not in w):
         raise ValueError(
-            "The subscripts of a linear map are x,w->y with one letter an axis and the examples "
-            f"on the first of x and in y, such as 'ni,io->no'; got {subscripts!r}."
+            "The subscripts of a linear map must be x,w->y, with one letter for each axis and the "
+            f"examples on the first axis of x and in y, such as 'ni,io->no'; got {subscripts!r}."
         )
 
     def register(fn: Callable[..., Array]) -> Callable[..., Array]:
@@ -129,17 +129,17 @@ def linear_map(subscripts: str) -> Callable[[Callable[..., Array]], Callable[...
 
 
 def operation_of(eqn: Equation) -> str:
-    """The primitive's name, or `LINEAR_MAP` where a registered map is called."""
+    """Returns the name of the primitive, or `LINEAR_MAP` for a call of a registered map."""
     name = str(eqn.primitive.name)
     registered = _registered(eqn)
     return LINEAR_MAP if registered is not None and registered.fits(eqn) else name
 
 
 def use_of(eqn: Equation, weight: int) -> Use | None:
-    """The equation as a linear map of data with examples on axis 0, if it is one.
+    """Returns the equation as a linear map of data with examples on axis 0, if it is one.
 
     Args:
-        weight: the number of the argument that is the weight; the other one is the data.
+        weight: the index of the argument that is the weight; the other argument is the data.
     """
     operation = operation_of(eqn)
     if operation == LINEAR_MAP:
@@ -193,20 +193,22 @@ def _linear_map(eqn: Equation) -> Use:
     )
 
 
-def _full_on(axes: Sequence[Any], names: Sequence[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with 1 on all axes but those of these names."""
+def _full_on(
+    axes: Sequence[object], names: Sequence[object], shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Returns the shape with size 1 on all axes except those with these names."""
     return tuple(n if name in axes else 1 for name, n in zip(names, shape, strict=True))
 
 
 def _dot_general(eqn: Equation, weight: int) -> Use | None:
-    """Data times weight, in either order."""
+    """Returns a product of data and weight, in either order, as a `Use`."""
     contract, batch = eqn.params["dimension_numbers"]
     x_shape, w_shape = (shape_of(eqn.invars[i]) for i in (1 - weight, weight))
     x_contract, x_batch = contract[1 - weight], batch[1 - weight]
     x_free = [a for a in range(len(x_shape)) if a not in (*x_contract, *x_batch)]
     w_free = [a for a in range(len(w_shape)) if a not in (*contract[weight], *batch[weight])]
     if not x_free or x_free[0] != 0:
-        return None  # The examples are contracted, or a batch axis of the product.
+        return None  # The example axis is contracted, or it is a batch axis of the product.
     x_out = [n if a == 0 else 1 for a, n in enumerate(x_shape) if a in x_free]
     w_out = [w_shape[a] for a in w_free]
     free = [*w_out, *x_out] if weight == 0 else [*x_out, *w_out]
@@ -226,10 +228,10 @@ def _dot_general(eqn: Equation, weight: int) -> Use | None:
 
 
 def _conv_general_dilated(eqn: Equation) -> Use | None:
-    """A convolution of data with a random kernel."""
+    """Returns a convolution of data with a random kernel as a `Use`."""
     spec = eqn.params["dimension_numbers"]
     if eqn.params["batch_group_count"] != 1 or spec.lhs_spec[0] != 0:
-        return None  # The examples are not what the convolution takes for a batch.
+        return None  # The example axis is not the batch axis of the convolution.
     in_axes, out_axes = spec.lhs_spec[:2], spec.out_spec[:2]
     x_shape, y_shape = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
 

@@ -1,25 +1,25 @@
-"""Which estimator a weight gets, given how the network uses it."""
+"""The choice of a weight's estimator, given how the network uses the weight."""
 
 from bnn_jax.interpreter.estimators import ESTIMATORS, Situation
 from bnn_jax.interpreter.random_weight import Uses
 
 
 class EstimatorError(ValueError):
-    """An estimator was named for a weight for which its result would be wrong."""
+    """An estimator that is invalid for its weight."""
 
 
 def settle(name: str, estimator: str, uses: Uses, strict: bool, approximate: bool) -> str:
-    """The estimator of a weight: the chosen one, or what takes its place.
+    """Returns the estimator of a weight: the chosen one, or its replacement.
 
     Args:
-        name: the weight's.
-        estimator: the chosen one's name.
+        name: the name of the weight.
+        estimator: the name of the chosen estimator.
         uses: how the forward pass uses the weight.
-        strict: raise an error where the chosen one would be wrong.
-        approximate: use it at shared positions all the same.
+        strict: raise an error if the chosen estimator is invalid.
+        approximate: accept the chosen estimator also at positions that share the weight.
 
     Raises:
-        EstimatorError: with `strict`.
+        EstimatorError: the chosen estimator is invalid, and `strict` is True.
     """
     for situation in _situations(uses):
         fallback = ESTIMATORS[estimator].fallbacks.get(situation)
@@ -32,7 +32,7 @@ def settle(name: str, estimator: str, uses: Uses, strict: bool, approximate: boo
 
 
 def _situations(uses: Uses) -> list[Situation]:
-    """What an estimator must be able to deal with, the widest first."""
+    """Returns the situations that apply to the weight, the most general first."""
     held = {
         Situation.REPEATED: uses.per_example + uses.others > 1,
         Situation.NOT_PER_EXAMPLE: uses.others,
@@ -45,20 +45,20 @@ def _message(name: str, estimator: str, situation: Situation, fallback: str) -> 
     choice = f"estimator={{{name!r}: {fallback!r}, '*': {estimator!r}}}"
     if situation is Situation.POSITIONS:
         return (
-            f"{estimator} is not exact for {name!r}: an example meets this weight at more than one "
-            "position (space or time), and drawing the outputs independently loses their "
-            f"covariance. Choose {fallback!r} for it, as in {choice}, or allow the approximation "
-            "with approximate=True."
+            f"{estimator} is not exact for {name!r}: an example uses this weight at more than one "
+            "position (space or time), and independent samples of the outputs lose their "
+            f"covariance. Use {fallback!r}, as in {choice}, or allow the approximation with "
+            "approximate=True."
         )
     if situation is Situation.REPEATED:
         return (
             f"The weight {name!r} is used more than once in a forward pass (tied weights, or a "
-            f"layer that is called again). The estimator {estimator!r} would give each use its own "
-            f"noise: choose {fallback!r} for it, as in {choice}."
+            f"layer that is called again). The estimator {estimator!r} would use independent noise "
+            f"for each use. Use {fallback!r}, as in {choice}."
         )
     return (
         f"The estimator {estimator!r} cannot be used for the weight {name!r}: it does not enter a "
-        "linear map of data with the examples on axis 0 (it is used in a loop, looked up or "
-        f"multiplied element by element, or the examples are on another axis). Choose "
-        f"{fallback!r} for it, as in {choice}."
+        "linear map of data with the examples on axis 0 (it is used in a loop, indexed or "
+        "multiplied element by element, or the examples are on another axis). Use "
+        f"{fallback!r}, as in {choice}."
     )

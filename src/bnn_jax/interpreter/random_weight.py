@@ -1,4 +1,4 @@
-"""A Gaussian weight during one forward pass: its noise, its uses, and views of it."""
+"""A Gaussian weight during one forward pass: its noise, its uses and its views."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from bnn_jax.noise import Draw
 
 @dataclasses.dataclass
 class Uses:
-    """How a forward pass uses a weight.
+    """The uses of a weight in a forward pass.
 
     Attributes:
-        per_example: how often it enters a linear map of data with the examples on axis 0, or is
-            added to such data.
-        others: whether anything else uses it, which needs a sample of it.
-        positions: whether it meets an example at several positions in one of the linear maps.
+        per_example: the number of linear maps of data with the examples on axis 0, and of additions
+            to such data.
+        others: whether another operation uses the weight. Such an operation requires a sample.
+        positions: whether an example uses the weight at several positions in one linear map.
     """
 
     per_example: int = 0
@@ -32,7 +32,7 @@ class Weight:
     """One Gaussian leaf during one forward pass: its noise, its estimator and its uses.
 
     Attributes:
-        applied: the name of the rule of each use, for the report.
+        applied: the rule of each use, for the report.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Weight:
 
     @cached_property
     def drawn(self) -> Array:
-        """The weight itself: drawn at the first use, the same at every later one."""
+        """The sample of the weight: drawn at the first use and the same for all later uses."""
         self.applied.append("reparam")
         return self.draw.shift(self.posterior.mean, self.deviation())
 
     def deviation(self) -> Array:
-        """A draw's difference from the mean, std * eps."""
+        """Returns the difference of the sample from the mean, std * eps."""
         return gaussian.deviation(self.draw.key, self.posterior)
 
 
@@ -67,9 +67,9 @@ class RandomArray:
 
     Attributes:
         weight: the weight.
-        shape: that of the view.
-        view: the view of an array of the weight's shape.
-        copies: the axes along which the view repeats the weight's values.
+        shape: the shape of the view.
+        view: the function that maps an array of the weight's shape to the view.
+        copies: the axes along which the view repeats values of the weight.
     """
 
     weight: Weight
