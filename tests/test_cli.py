@@ -21,7 +21,7 @@ CURVE = str(CONFIGS / "blundell_curve.yaml")
 
 keep_compiled_code = commands._keep_compiled_code
 
-# An override that breaks the config; the key that the message must name; the cure it must give.
+# An invalid override; the key that the message must name; the correction that it must suggest.
 BROKEN_OVERRIDES = [
     ("optimizer.learning_rat=1", "optimizer.learning_rat", "did you mean 'learning_rate'"),
     ("optimiser.name=sgd", "optimiser", "did you mean 'optimizer'"),
@@ -163,21 +163,21 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize(
-    ("path", "override", "key", "cure"),
+    ("path", "override", "key", "correction"),
     [(LENET, *broken) for broken in BROKEN_OVERRIDES]
     + [(CURVE, *broken) for broken in BROKEN_CURVES],
 )
-def test_a_broken_config_is_told_in_one_line(
-    path: str, override: str, key: str, cure: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_config_is_reported_in_one_line(
+    path: str, override: str, key: str, correction: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused(["train", path, override], capsys)
     assert key in message.replace(repr(override), "") or f"override {override!r}" in message
-    assert cure in message
+    assert correction in message
 
 
 @pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize(("arguments", "words"), BROKEN_CALLS)
-def test_a_broken_call_is_told_in_one_line(
+def test_an_invalid_call_is_reported_in_one_line(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused(arguments, capsys)
@@ -206,7 +206,7 @@ def test_help_comes_before_the_slow_imports(words: list[str]) -> None:
     assert "Usage: bnn-jax" in done.stdout
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("bnn-jax, version ")
 
@@ -308,7 +308,7 @@ def test_evaluate_without_matplotlib_says_what_to_do(
         (LENET, "=x", ["NAME=FOLDER"]),
     ],
 )
-def test_other_images_that_do_not_fit_are_told_before_any_work(
+def test_other_images_of_a_wrong_shape_are_reported_first(
     config: str, ood: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.yaml").write_text(Path(config).read_text())
@@ -318,7 +318,7 @@ def test_other_images_that_do_not_fit_are_told_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_what_the_user_can_mend_is_told_in_one_line(
+def test_user_errors_are_reported_in_one_line(
     experiment: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment.failure = RunError("runs/x is not empty:\nchoose another output.dir")
@@ -378,7 +378,7 @@ BROKEN_RUNS = [
 
 @pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize(("arguments", "words"), BROKEN_RUNS)
-def test_a_broken_run_is_told_before_anything_is_written(
+def test_a_broken_run_is_reported_before_any_file_is_written(
     arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = refused(arguments, capsys)

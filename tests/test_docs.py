@@ -1,4 +1,4 @@
-"""The code in README.md and in the documents runs as it stands."""
+"""The code blocks in README.md and in the documents run without changes."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def run_blocks(page: Path) -> dict[str, Any]:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks
-    # As users have it, not at the strictest.
+    # The settings of users, not the strict settings of the tests.
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
@@ -83,12 +83,12 @@ def test_vae(capsys: pytest.CaptureFixture[str]) -> None:
     assert names["new"].shape == names["threes"].shape == (16, 8, 8, 1)
     assert names["scores"].shape == names["found"].shape
     normal = names["detector"].predict_outlier_score(names["normal"][:200])
-    # The share of pairs, a 7 and another digit, that are in the right order.
+    # The fraction of pairs of a 7 and another digit that are in the correct order.
     assert (names["scores"][:, None] > normal[None]).mean() > 0.7
     assert (names["found"] == (names["scores"] >= names["detector"].threshold)).all()
 
 
-def test_links_between_documents_lead_somewhere() -> None:
+def test_links_between_documents_exist() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -167,7 +167,7 @@ def test_initial_statistics() -> None:
 
 @pytest.mark.parametrize("cls", [bnn_layers.DenseReparam, bnn_layers.DenseLocalReparam])
 def test_moments_of_the_output(cls: type) -> None:
-    """The exact moments, with weights and bias drawn anew in each call."""
+    """The exact moments, with new samples of weights and bias in each call."""
     data, draws = arrays("local_moments"), 4000
     dense = cls(7, 5, rngs=nnx.Rngs(0))
     names = {"w_mean": "weight_posterior.mean", "w_ustd": "weight_posterior.untransformed_std"}

@@ -97,7 +97,7 @@ def test_modes_are_the_most_probable_values(number: int, case: dict[str, Any]) -
 
 @pytest.mark.slow
 @DISTRIBUTIONS
-def test_samples_have_mindspores_law(number: int, case: dict[str, Any]) -> None:
+def test_samples_compared_with_mindspore(number: int, case: dict[str, Any]) -> None:
     x = np.array(case["x"])
     exact = np.stack([frozen(case, i).cdf(x[:, i]) for i in range_of(case)], axis=1)
 

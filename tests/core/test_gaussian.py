@@ -54,7 +54,7 @@ def test_std_below_the_floor_becomes_the_floor() -> None:
         assert float(Gaussian(rho, rho).std) == pytest.approx(1e-6, rel=1e-5)
 
 
-def test_init_has_the_law_of_normal_posterior() -> None:
+def test_init_has_the_distribution_of_normal_posterior() -> None:
     made = gaussian.init(key(0), (200, 100))
     assert scipy.stats.kstest(np.ravel(made.mean), "norm", (0.0, 0.1)).pvalue > 1e-4
     assert scipy.stats.kstest(np.ravel(made.rho), "norm", (-5.0, 0.1)).pvalue > 1e-4
@@ -87,7 +87,7 @@ def test_centred_refuses_what_has_no_meaning() -> None:
         gaussian.centred(jnp.arange(3), 0.1)
 
 
-def test_sample_is_its_flat_twin_with_the_same_keys(posterior: dict[str, Any]) -> None:
+def test_sample_equals_the_flat_version_with_the_same_keys(posterior: dict[str, Any]) -> None:
     drawn = gaussian.sample(key(5), posterior)
     leaves, _ = jax.tree.flatten(posterior, is_leaf=gaussian.is_gaussian)
     assert jax.tree.structure(drawn) == jax.tree.structure(gaussian.mean(posterior))
@@ -113,23 +113,23 @@ def test_leaves_of_one_shape_get_different_noise() -> None:
     assert not np.any(np.asarray(drawn["a"]) == np.asarray(drawn["b"]))
 
 
-def test_sample_has_the_law_of_the_posterior() -> None:
+def test_sample_has_the_distribution_of_the_posterior() -> None:
     q = Gaussian(jnp.full((20_000,), 1.5), jnp.full((20_000,), -1.0))
     drawn = gaussian.sample(key(2), q)
-    law = scipy.stats.norm(1.5, np.log1p(np.exp(-1.0)) + 1e-6)
-    assert scipy.stats.kstest(drawn, law.cdf).pvalue > 1e-4
+    distribution = scipy.stats.norm(1.5, np.log1p(np.exp(-1.0)) + 1e-6)
+    assert scipy.stats.kstest(drawn, distribution.cdf).pvalue > 1e-4
 
 
-def test_antithetic_twins_have_the_mean_in_the_middle(posterior: dict[str, Any]) -> None:
+def test_antithetic_pairs_are_symmetric_around_the_mean(posterior: dict[str, Any]) -> None:
     one = gaussian.sample(key(5), posterior)
-    twin = gaussian.sample(noise.Draw(key(5), -1), posterior)
-    middle = jax.tree.map(lambda a, b: 0.5 * (a + b), one, twin)
+    other = gaussian.sample(noise.Draw(key(5), -1), posterior)
+    middle = jax.tree.map(lambda a, b: 0.5 * (a + b), one, other)
     jax.tree.map(
         lambda m, expected: np.testing.assert_allclose(m, expected, atol=1e-6),
         middle,
         gaussian.mean(posterior),
     )
-    assert not np.allclose(one["out"]["kernel"], twin["out"]["kernel"])
+    assert not np.allclose(one["out"]["kernel"], other["out"]["kernel"])
 
 
 def test_mean_and_std_trees(posterior: dict[str, Any]) -> None:

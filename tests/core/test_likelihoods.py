@@ -41,29 +41,31 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_regression(name: str) -> None:
-    likelihood, make, arrays, y, law = CASES[name]
+    likelihood, make, arrays, y, distribution = CASES[name]
     out = make(*arrays)
     assert isinstance(likelihood, likelihoods.Regression)
-    expected = (law.logpmf if likelihood.integers else law.logpdf)(y).sum(axis=1)
+    expected = (distribution.logpmf if likelihood.integers else distribution.logpdf)(y).sum(axis=1)
     np.testing.assert_allclose(likelihood.log_prob(out, jnp.asarray(y)), expected, rtol=1e-12)
     np.testing.assert_allclose(likelihood.nll(out, jnp.asarray(y)), -expected.mean(), rtol=1e-12)
     np.testing.assert_allclose(
         likelihood.mean(out),
-        np.broadcast_to(law.mean(), F.shape) if ("student" not in name) else F,
+        np.broadcast_to(distribution.mean(), F.shape) if ("student" not in name) else F,
         rtol=1e-12,
     )
-    variance = np.where(np.isnan(law.var()), np.inf, law.var())  # SciPy has no variance at df <= 1
+    variance = np.where(
+        np.isnan(distribution.var()), np.inf, distribution.var()
+    )  # SciPy has no variance at df <= 1
     np.testing.assert_allclose(likelihood.variance(out), variance * np.ones_like(F), rtol=1e-12)
     values = np.linspace(-4.0, 6.0, N * 2).reshape(N, 2)
     np.testing.assert_allclose(
-        likelihood.cdf(out, jnp.asarray(values)), law.cdf(values), rtol=1e-9, atol=1e-15
+        likelihood.cdf(out, jnp.asarray(values)), distribution.cdf(values), rtol=1e-9, atol=1e-15
     )
 
 
 def test_students_far_tails_keep_their_digits() -> None:
     values = np.array([[-1e6, -50.0], [-1.0, -1e-8], [0.0, 1e-8], [1.0, 30.0]])
-    law = StudentT(df=4.0, scale=1.0)
-    got = law.cdf(jnp.zeros((4, 2)), jnp.asarray(values))
+    distribution = StudentT(df=4.0, scale=1.0)
+    got = distribution.cdf(jnp.zeros((4, 2)), jnp.asarray(values))
     np.testing.assert_allclose(got, stats.t(4.0).cdf(values), rtol=1e-10)
 
 
@@ -155,7 +157,7 @@ def test_bernoulli() -> None:
         (lambda: Normal(std=1.0).mean((jnp.ones(5), jnp.ones(5))), "returns a pair"),
     ],
 )
-def test_bad_input_is_told(call: Any, message: str) -> None:
+def test_bad_input_is_an_error(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 

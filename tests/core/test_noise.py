@@ -1,6 +1,6 @@
 """The distribution of the noise, for each generator.
 
-Bounds are in standard errors of the statistic under the exact law, five of them unless stated.
+Bounds are five standard errors of the statistic under the exact distribution, unless stated.
 """
 
 import math
@@ -225,7 +225,7 @@ def test_shapes_and_transformations(name: str) -> None:
         keys = jax.random.split(jax.random.key(3), 5)
         one_by_one = jnp.stack([noise.normal(k, (4,)) for k in jax.random.clone(keys)])
         at_once = jax.vmap(lambda k: noise.normal(k, (4,)))(keys)
-        if name != "rbg":  # whose vmapped draws are others, of the same law
+        if name != "rbg":  # whose vmapped draws are others, of the same distribution
             np.testing.assert_allclose(at_once, one_by_one, rtol=1e-6)
         assert at_once.shape == one_by_one.shape
 
@@ -258,7 +258,7 @@ def test_a_generator_is_chosen_where_the_code_is_traced() -> None:
         )
 
 
-def test_unknown_generators_are_told() -> None:
+def test_an_unknown_generator_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"rbg, hash, jax; got 'three'. Did you mean"):
         noise.check_generator("three")
     with pytest.raises(ValueError, match="got 'lcg'"), noise.generator("lcg"):

@@ -57,7 +57,7 @@ def test_the_heteroscedastic_noise_is_its_factor() -> None:
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_draws_follow_the_law(name: str) -> None:
+def test_draws_compared_with_truth(name: str) -> None:
     curve = CURVES[name]
     x, y = curve.draw(COUNT, seed=(3, 0))
     assert x.dtype == y.dtype == np.float32
@@ -91,7 +91,7 @@ def test_what_is_shown_goes_beyond_what_is_seen() -> None:
         np.testing.assert_allclose((inside[0], inside[-1]), curve.train_range, atol=1e-2)
 
 
-def test_a_config_knows_the_same_curves() -> None:
+def test_a_config_has_the_same_curves() -> None:
     sections = (BlundellCurve, HeteroscedasticCurve)
     names = [get_args(section.model_fields["name"].annotation)[0] for section in sections]
     assert names == list(CURVES)

@@ -1,4 +1,4 @@
-"""Dropout at prediction time has the law of a closed form, in every kind of Flax network."""
+"""Dropout at prediction time, compared with closed forms in every kind of Flax network."""
 
 import functools
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def draws(model: MCDropout, n: int, x: Any = X) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_a_mask_has_the_law_of_inverted_dropout(rate: float) -> None:
+def test_a_mask_has_the_distribution_of_inverted_dropout(rate: float) -> None:
     x = jnp.full((20_000,), 3.0)
     y = dropout(key(0), x, rate=rate)
     np.testing.assert_allclose(np.unique(y), [0.0, 3.0 / (1 - rate)], rtol=1e-6)
@@ -305,7 +305,7 @@ def test_steps_of_a_loop_share_their_mask() -> None:
     assert not np.array_equal(zeros, np.asarray(run(key(2), series)) == 0)
 
 
-def test_prediction_averages_over_masks_whatever_the_chunks() -> None:
+def test_prediction_averages_over_masks_for_any_chunks() -> None:
     model = linen_mlp(rate=0.5)
     options: dict[str, Any] = {"num_samples": 7, "likelihood": Categorical()}
     whole = predict(key(0), model, X, **options, keep_samples=True)

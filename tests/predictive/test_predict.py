@@ -107,13 +107,13 @@ class TestNumbers:
         out = outputs(5)
         location, rho = (out, None) if likelihood == Normal(std=0.5) else np.split(out, 2, axis=-1)
         scale = 0.5 * np.ones_like(out) if rho is None else np.log1p(np.exp(rho)) + 1e-6
-        law = (
+        distribution = (
             stats.t(2.5, location, scale)
             if isinstance(likelihood, StudentT)
             else (stats.norm(location, scale))
         )
         for level in levels:
-            reached = law.cdf(got.quantiles[level]).mean(axis=0)
+            reached = distribution.cdf(got.quantiles[level]).mean(axis=0)
             np.testing.assert_allclose(reached, level, rtol=1e-5, atol=2e-6)
         low, high = got.interval(0.9)
         np.testing.assert_array_equal(low, got.quantiles[0.05])
@@ -122,12 +122,12 @@ class TestNumbers:
     def test_quantiles_of_counts_are_counts(self) -> None:
         levels = (0.05, 0.5, 0.9)
         got = call(likelihood=Poisson(), levels=levels)
-        law = stats.poisson(np.exp(outputs(5)))
+        distribution = stats.poisson(np.exp(outputs(5)))
         for level in levels:
             q = got.quantiles[level]
             np.testing.assert_array_equal(q, np.round(q))
-            assert np.all(law.cdf(q).mean(axis=0) >= level - 1e-5)
-            assert np.all(law.cdf(q - 1).mean(axis=0) < level + 1e-5)
+            assert np.all(distribution.cdf(q).mean(axis=0) >= level - 1e-5)
+            assert np.all(distribution.cdf(q - 1).mean(axis=0) < level + 1e-5)
 
     def test_one_sample_has_the_quantiles_of_its_likelihood(self) -> None:
         got = call(

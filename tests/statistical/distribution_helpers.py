@@ -1,4 +1,4 @@
-"""What the law tests share: layers with a float64 twin, and comparisons in standard errors."""
+"""Layers with a float64 reference, and comparisons in units of standard errors."""
 
 import contextlib
 import dataclasses
@@ -15,20 +15,20 @@ from bnn_jax.transforms import BayesianModel
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A converted layer, its input and its twin in numpy.
+    """A converted layer, its input and its reference in NumPy.
 
     Attributes:
-        convert: to_bnn's options -> the model.
+        convert: a function from the options of to_bnn to the model.
         x: (examples, ..., features).
-        twin: ({"kernel": float64, "bias": float64}, x) -> output; linear in the weights.
-        kwargs: the model's own keyword arguments.
-        positions: whether an example meets a weight at more than one position.
-        prefix: of the paths of the weights that the twin reads.
+        reference: ({"kernel": float64, "bias": float64}, x) -> output; linear in the weights.
+        kwargs: the keyword arguments of the model.
+        positions: whether an example uses a weight at more than one position.
+        prefix: the prefix of the paths of the weights that the reference reads.
     """
 
     convert: Callable[..., BayesianModel]
     x: jax.Array
-    twin: Callable[[dict[str, Any], Any], Any]
+    reference: Callable[[dict[str, Any], Any], Any]
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     positions: bool = True
     prefix: str = ""
@@ -36,7 +36,7 @@ class Layer:
 
 @contextlib.contextmanager
 def quick_compilation() -> Iterator[None]:
-    """For programs that run once for a second, and take as long to compile well."""
+    """Compiles without optimizations, for programs that run once for about a second."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -47,7 +47,7 @@ def data(seed: int, *shape: int) -> jax.Array:
 
 
 def with_moments(posterior: Any, seed: int = 0) -> Any:
-    """The posterior with means of about 1, and stds of about 0.3, that differ by element."""
+    """Returns the posterior with random means of about 1 and random stds of about 0.3."""
     rng = np.random.default_rng(seed)
 
     def replace(leaf: Any) -> Any:
@@ -74,7 +74,7 @@ class Exact:
         maps: {path: (outputs, weights)}, the derivative of the outputs.
         means, stds, rhos: {path: (weights,)}.
         example: (outputs,), the example that an output belongs to.
-        shape: the output's.
+        shape: the shape of the output.
     """
 
     mean: np.ndarray
@@ -86,7 +86,7 @@ class Exact:
     shape: tuple[int, ...]
 
     def covariance(self, path: str) -> np.ndarray:
-        """Of the outputs, where one draw of this weight serves all of them."""
+        """Returns the covariance of the outputs if one sample of this weight serves all of them."""
         return (self.maps[path] * self.stds[path] ** 2) @ self.maps[path].T
 
     @property
@@ -95,23 +95,23 @@ class Exact:
 
 
 def exact(layer: Layer, posterior: Any, paths: list[str]) -> Exact:
-    """The map from weights to outputs, one column for each weight, through the numpy twin."""
+    """Returns the map from weights to outputs, one column per weight, from the NumPy reference."""
     leaves = gaussian.random_leaves(posterior)
     x = np.asarray(layer.x, np.float64)
     means = {p: np.asarray(leaves[p].mean, np.float64) for p in paths}
     zeros = {p: np.zeros_like(m) for p, m in means.items()}
 
-    def twin(weights: dict[str, Any]) -> Any:
-        return layer.twin({p.removeprefix(layer.prefix): w for p, w in weights.items()}, x)
+    def reference(weights: dict[str, Any]) -> Any:
+        return layer.reference({p.removeprefix(layer.prefix): w for p, w in weights.items()}, x)
 
-    out = twin(means)
+    out = reference(means)
 
     def columns(path: str) -> np.ndarray:
         found = []
         for index in np.ndindex(means[path].shape):
             one = np.zeros_like(means[path])
             one[index] = 1.0
-            found.append(twin({**zeros, path: one}).ravel())
+            found.append(reference({**zeros, path: one}).ravel())
         return np.stack(found, axis=1)
 
     return Exact(
@@ -126,20 +126,20 @@ def exact(layer: Layer, posterior: Any, paths: list[str]) -> Exact:
 
 
 def over_keys(fn: Callable[[Any], Any], count: int, at_once: int, seed: int = 0) -> Any:
-    """fn(key) for many keys: a compiled loop over groups of `at_once`."""
+    """Returns fn(key) for many keys, by a compiled loop over groups of `at_once`."""
     keys = jax.random.split(jax.random.key(seed), count)
     return jax.jit(lambda k: jax.lax.map(fn, k, batch_size=at_once))(keys)
 
 
 def deviations(samples: Any, expected: Any) -> np.ndarray:
-    """How far the mean over axis 0 is from the expected one, in standard errors."""
+    """Returns the deviations of the mean over axis 0 from the expected one, in standard errors."""
     samples = np.asarray(samples, np.float64)
     error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
     return _in_errors(samples.mean(axis=0) - np.asarray(expected), error)
 
 
 def covariance_deviations(samples: Any, expected: Any) -> np.ndarray:
-    """How far the covariance of the last axis, over axis 0, is from the expected one."""
+    """Returns the deviations of the covariance of the last axis, in standard errors."""
     centred = np.asarray(samples, np.float64)
     centred = centred - centred.mean(axis=0)
     n = len(centred)
@@ -149,5 +149,5 @@ def covariance_deviations(samples: Any, expected: Any) -> np.ndarray:
 
 
 def _in_errors(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
-    # 1e-6: the float32 of the samples.
+    # 1e-6 is the precision of the float32 samples.
     return np.maximum(np.abs(difference) - 1e-6, 0.0) / np.maximum(error, 1e-12)

@@ -1,19 +1,21 @@
-"""Layers of Flax as users write them, each with a twin in plain numpy and float64."""
+"""Flax layers, each with a NumPy reference in float64."""
 
 from typing import Any
 
 import jax
 import numpy as np
+from distribution_helpers import Layer, data
 from flax import linen as nn
 from flax import nnx
-from law_helpers import Layer, data
 
 from bnn_jax import to_bnn
 
 
-def _linen(module: nn.Module, x: jax.Array, twin: Any, positions: bool = True) -> Layer:
+def _linen(module: nn.Module, x: jax.Array, reference: Any, positions: bool = True) -> Layer:
     variables = module.init(jax.random.key(0), x)
-    return Layer(lambda **options: to_bnn(module, variables, **options), x, twin, {}, positions)
+    return Layer(
+        lambda **options: to_bnn(module, variables, **options), x, reference, {}, positions
+    )
 
 
 def _dense(w: Any, x: Any) -> Any:
@@ -59,7 +61,7 @@ def _conv_transpose(w: Any, x: Any) -> Any:
     return out.reshape(len(x), 2 * x.shape[1], -1) + w["bias"]
 
 
-def _attention(name: str, x: jax.Array, twin: Any) -> Layer:
+def _attention(name: str, x: jax.Array, reference: Any) -> Layer:
     """A projection of nnx.MultiHeadAttention: 2 heads of 2, 3 features."""
     module = nnx.MultiHeadAttention(
         num_heads=2, in_features=3, qkv_features=4, out_features=3, decode=False, rngs=nnx.Rngs(0)
@@ -67,7 +69,7 @@ def _attention(name: str, x: jax.Array, twin: Any) -> Layer:
     return Layer(
         lambda **options: to_bnn(module, **options),
         x,
-        twin,
+        reference,
         {"method": lambda self, inputs: getattr(self, name)(inputs)},
         prefix=f"{name}/",
     )

@@ -1,17 +1,18 @@
-"""The law of a converted layer's outputs, and of its gradients, against float64 closed forms.
+"""The distribution of a converted layer's outputs and of its gradients, compared with closed forms.
 
-A layer's outputs are a linear map of its weights, y = sum over weights of A w. So with independent
-Gaussian weights of variance s^2 they are Gaussian of mean A m and covariance A diag(s^2) A^T, over
-all examples, positions and channels at once, where one draw of the weights serves all of them. The
-maps A come from a twin of each layer in plain numpy. The estimators differ in which part of that
-covariance they keep:
+The outputs of a layer are a linear map of its weights, y = sum over weights of A w. With
+independent Gaussian weights of variance s^2, they are Gaussian with mean A m and covariance
+A diag(s^2) A^T over all examples, positions and channels, if one sample of the weights serves all
+of them. The maps A come from a NumPy reference of each layer in float64. The estimators keep
+different parts of this covariance:
 
     reparam                    all of it
     flipout, local_reparam     that within each example, and none between examples
     approximate local_reparam  of a kernel only the variances; of a bias as above
 
 Every mean, covariance and gradient is compared, 17,192 with the slow tests, each within five
-standard errors of 1e5 draws. By chance, were the keys not fixed, one would fail in one of 100 runs.
+standard errors of 1e5 samples. With random keys, one comparison would fail by chance in one of 100
+runs.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from law_helpers import (
+from distribution_helpers import (
     Exact,
     Layer,
     covariance_deviations,
@@ -31,7 +32,7 @@ from law_helpers import (
     quick_compilation,
     with_moments,
 )
-from law_layers import LAYERS
+from distribution_layers import LAYERS
 
 from bnn_jax import gaussian
 from bnn_jax.transforms import BayesianModel
@@ -59,18 +60,18 @@ CASES = [
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """1e5 draws of a layer under a rule.
+    """1e5 samples of a layer's outputs and gradients under a rule.
 
     Attributes:
         y: (draws, ...), the outputs.
         grads: {path: Gaussian}, gradients of sum (y - target)^2.
         report: {path: [rule that was applied]}.
-        law: the exact one.
+        exact_outputs: the exact distribution of the outputs.
     """
 
     layer: Layer
     rule: str
-    law: Exact
+    exact_outputs: Exact
     y: Any
     grads: dict[str, Any]
     report: dict[str, list[str]]
@@ -84,7 +85,7 @@ def converted(layer: Layer, rule: str) -> tuple[BayesianModel, Any]:
     return model, with_moments(model.posterior)
 
 
-def law_of(layer: Layer, posterior: Any) -> Exact:
+def exact_distribution(layer: Layer, posterior: Any) -> Exact:
     return exact(layer, posterior, [layer.prefix + name for name in ("kernel", "bias")])
 
 
@@ -93,9 +94,9 @@ def drawn(request: pytest.FixtureRequest) -> Draws:
     name, rule = request.param
     layer = LAYERS[name]
     model, posterior = converted(layer, rule)
-    law = law_of(layer, posterior)
+    exact_outputs = exact_distribution(layer, posterior)
     report: dict[str, list[str]] = {}
-    goal = jnp.asarray(target(law), jnp.float32)
+    goal = jnp.asarray(target(exact_outputs), jnp.float32)
 
     def loss(q: Any, key: Any) -> tuple[Any, Any]:
         y = model.apply(key, q, layer.x, rules_used=report, **layer.kwargs)
@@ -108,63 +109,63 @@ def drawn(request: pytest.FixtureRequest) -> Draws:
 
     with quick_compilation():
         y, grads = over_keys(draw, SAMPLES, at_once=100)
-    return Draws(layer, rule, law, y, grads, report)
+    return Draws(layer, rule, exact_outputs, y, grads, report)
 
 
-def target(law: Exact) -> np.ndarray:
-    return np.random.default_rng(99).normal(size=law.mean.shape)
+def target(exact_outputs: Exact) -> np.ndarray:
+    return np.random.default_rng(99).normal(size=exact_outputs.mean.shape)
 
 
-def expected_covariance(law: Exact, rule: str) -> np.ndarray:
-    total = np.zeros((len(law.mean), len(law.mean)))
-    for path in law.maps:
-        shared = law.covariance(path)
+def expected_covariance(exact_outputs: Exact, rule: str) -> np.ndarray:
+    total = np.zeros((len(exact_outputs.mean), len(exact_outputs.mean)))
+    for path in exact_outputs.maps:
+        shared = exact_outputs.covariance(path)
         if rule == "reparam":
             total += shared
         elif rule == "approximate" and path.endswith("kernel"):
             total += np.diag(np.diag(shared))
         else:
-            total += np.where(law.same_example, shared, 0.0)
+            total += np.where(exact_outputs.same_example, shared, 0.0)
     return total
 
 
 def test_mean_and_covariance_of_the_outputs(drawn: Draws) -> None:
-    assert drawn.y.shape[1:] == drawn.law.shape
+    assert drawn.y.shape[1:] == drawn.exact_outputs.shape
     y = np.asarray(drawn.y).reshape(SAMPLES, -1)
-    assert np.max(deviations(y, drawn.law.mean)) < 5.0
-    expected = expected_covariance(drawn.law, drawn.rule)
+    assert np.max(deviations(y, drawn.exact_outputs.mean)) < 5.0
+    expected = expected_covariance(drawn.exact_outputs, drawn.rule)
     assert np.max(covariance_deviations(y, expected)) < 5.0
 
 
 def test_gradients_of_a_squared_loss_are_unbiased(drawn: Draws) -> None:
-    """E sum (y - t)^2 = sum (A m - t)^2 + sum of variances, whatever the covariances."""
-    law = drawn.law
-    assert set(drawn.grads) == set(law.maps)
+    """E sum (y - t)^2 = sum (A m - t)^2 + sum of variances, for any covariances."""
+    exact_outputs = drawn.exact_outputs
+    assert set(drawn.grads) == set(exact_outputs.maps)
     for path, got in drawn.grads.items():
-        of_mean = 2 * law.maps[path].T @ (law.mean - target(law))
-        of_std = 2 * (law.maps[path] ** 2).sum(axis=0) * law.stds[path]
-        of_rho = of_std / (1 + np.exp(-law.rhos[path]))
+        of_mean = 2 * exact_outputs.maps[path].T @ (exact_outputs.mean - target(exact_outputs))
+        of_std = 2 * (exact_outputs.maps[path] ** 2).sum(axis=0) * exact_outputs.stds[path]
+        of_rho = of_std / (1 + np.exp(-exact_outputs.rhos[path]))
         assert np.max(deviations(got.mean.reshape(SAMPLES, -1), of_mean)) < 5.0
         assert np.max(deviations(got.rho.reshape(SAMPLES, -1), of_rho)) < 5.0
 
 
-def test_the_rules_that_were_applied(drawn: Draws) -> None:
+def test_the_report_lists_the_applied_rules(drawn: Draws) -> None:
     plain = "local_reparam" if drawn.rule == "approximate" else drawn.rule
-    gives_way = drawn.layer.positions and drawn.rule == "local_reparam"
+    is_replaced = drawn.layer.positions and drawn.rule == "local_reparam"
     prefix = drawn.layer.prefix
-    assert set(drawn.report[prefix + "kernel"]) == {"flipout" if gives_way else plain}
+    assert set(drawn.report[prefix + "kernel"]) == {"flipout" if is_replaced else plain}
     assert set(drawn.report[prefix + "bias"]) == {plain}
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_rules_differ_by_far_more_than_the_tests_allow(name: str) -> None:
-    """Or the comparisons above would show nothing."""
+def test_the_rules_differ_by_much_more_than_the_bounds(name: str) -> None:
+    """Otherwise the comparisons above would pass for a wrong rule."""
     layer = LAYERS[name]
-    law = law_of(layer, converted(layer, "reparam")[1])
-    whole, apart, single = (
-        expected_covariance(law, rule) for rule in ("reparam", "flipout", "approximate")
+    exact_outputs = exact_distribution(layer, converted(layer, "reparam")[1])
+    full, within_example, variances_only = (
+        expected_covariance(exact_outputs, rule) for rule in ("reparam", "flipout", "approximate")
     )
-    scale = np.sqrt(np.diag(whole))
+    scale = np.sqrt(np.diag(full))
     error = scale[:, None] * scale[None] / np.sqrt(SAMPLES)
-    assert np.max(np.abs(whole - apart) / error) > 50
-    assert (np.max(np.abs(apart - single) / error) > 50) == layer.positions
+    assert np.max(np.abs(full - within_example) / error) > 50
+    assert (np.max(np.abs(within_example - variances_only) / error) > 50) == layer.positions

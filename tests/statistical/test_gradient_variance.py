@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distribution_helpers import data, quick_compilation, softplus_std, with_moments
 from flax import linen as nn
 from gradient_helpers import (
     BOTTOM,
@@ -34,7 +35,6 @@ from gradient_helpers import (
     trained,
     trained_by_elbo,
 )
-from law_helpers import data, quick_compilation, softplus_std, with_moments
 
 from bnn_jax import to_bnn
 from bnn_jax.data import load
@@ -146,7 +146,7 @@ def ratios(
 
 
 def test_local_reparam_has_the_smaller_variance_on_digits() -> None:
-    """A small twin of the MNIST test below."""
+    """A small version of the MNIST test below."""
     x, labels, test_x, test_labels = digits()
     with quick_compilation():
         model = converted(64, 64, "local_reparam")
@@ -158,7 +158,7 @@ def test_local_reparam_has_the_smaller_variance_on_digits() -> None:
 
 @pytest.mark.slow
 def test_the_variance_of_a_network_falls_with_the_batch() -> None:
-    """Three hidden layers and cross-entropy, where flipout's law is only nearly 1 / batch."""
+    """Three hidden layers and cross-entropy, where flipout's variance is only nearly 1 / batch."""
     x, labels, _, _ = digits()
     model = converted(64, 64, "local_reparam")
     params = trained(model, x, labels, steps=500, batch=100, learning_rate=1e-3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 import text_transformer
-from law_helpers import quick_compilation
+from distribution_helpers import quick_compilation
 
 from bnn_jax import gaussian
 

@@ -42,14 +42,14 @@ def test_the_threshold_is_the_score_of_that_rank(n: int, alpha: str) -> None:
 def test_the_guarantee_over_random_splits(n: int) -> None:
     """Of continuous scores the coverage is rank / (n + 1) exactly, over splits.
 
-    Given the calibration examples it follows a Beta(rank, n + 1 - rank) law.
+    Given the calibration examples it follows a Beta(rank, n + 1 - rank) distribution.
     """
     splits, new = 1000, 50
     scores = np.random.default_rng(0).exponential(size=(splits, n + new))
     each = jax.vmap(lambda s: jnp.mean(s[n:] <= conformal.threshold(s[:n], alpha=ALPHA)))(scores)
     rank = math.ceil((n + 1) * (1 - Fraction("0.1")))
-    coverage, law = rank / (n + 1), scipy.stats.beta(rank, n + 1 - rank)
-    std = np.sqrt(law.var() + (coverage - coverage**2 - law.var()) / new)
+    coverage, distribution = rank / (n + 1), scipy.stats.beta(rank, n + 1 - rank)
+    std = np.sqrt(distribution.var() + (coverage - coverage**2 - distribution.var()) / new)
     assert 1 - ALPHA <= coverage <= 1 - ALPHA + 1 / (n + 1)
     assert float(each.mean()) == pytest.approx(coverage, abs=5 * std / np.sqrt(splits))
     assert float(each.std()) == pytest.approx(std, rel=0.15)
