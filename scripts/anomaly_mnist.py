@@ -1,10 +1,11 @@
-"""Which digit is missing? A VAE is trained on nine of MNIST's digits and has to find the tenth.
+"""Anomaly detection on MNIST: a VAE is trained on nine digits and must detect the tenth.
 
     .venv/bin/python scripts/anomaly_mnist.py --output runs/anomaly_mnist.json
 
-For each digit: train on the training images of the other nine, score all 10,000 test images, and
-report the area under the ROC curve (AUROC) of "is the held-out digit". docs/vae.md has the results,
-how the score and the sizes were chosen (`--validation`), and the published figures beside them.
+For each digit, the script trains on the training images of the other nine, scores all 10,000 test
+images, and reports the area under the ROC curve (AUROC) for the detection of the held-out digit.
+docs/vae.md has the results, the selection of the score and the sizes (`--validation`), and
+published figures.
 """
 
 import argparse
@@ -26,10 +27,10 @@ from bnn_jax.toolbox.outlier_scores import SCORES
 SCORE = "relative_distance"
 WIDTH, HIDDEN_SIZE, LATENT_SIZE = 256, 64, 5
 BATCH_SIZE, LEARNING_RATE = 128, 2e-3
-NUM_SAMPLES = 16  # draws for the scores that need them
-VALIDATION = 10_000  # the last training images, for choosing
+NUM_SAMPLES = 16  # samples for the scores that require them
+VALIDATION = 10_000  # the last training images, for the selection of settings
 
-# Plain VAEs with the same model, x ~ N(decoder(z), 1/2), scored by the ELBO of 128 draws: L.
+# VAEs with the same model, x ~ N(decoder(z), 1/2), scored by the ELBO of 128 samples: L.
 # Tonnaer, "Linearly symmetry-based disentangled representations and their out-of-distribution
 # behaviour", thesis, TU Eindhoven 2023, table 3.3. Convolutional, 50 epochs; digits 0 to 9.
 PUBLISHED = {
@@ -39,7 +40,7 @@ PUBLISHED = {
 
 
 class Encoder(nnx.Module):
-    """Two layers to (n, HIDDEN_SIZE)."""
+    """Two dense layers that map images to (n, HIDDEN_SIZE)."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.fc1 = nnx.Linear(784, WIDTH, rngs=rngs)
@@ -50,7 +51,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Two layers to images, with pixels in (0, 1)."""
+    """Two dense layers that map codes to images with pixels in (0, 1)."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.fc1 = nnx.Linear(HIDDEN_SIZE, WIDTH, rngs=rngs)
@@ -62,7 +63,7 @@ class Decoder(nnx.Module):
 
 
 def splits(dataset: data.ImageDataset, validation: bool) -> tuple[Any, Any]:
-    """(images, labels) to train on and to test on; with validation, without the test images."""
+    """Returns (images, labels) for training and for testing, or for training and validation."""
     images = np.float32(dataset.train.images) / 255.0
     labels = np.asarray(dataset.train.labels)
     if validation:
@@ -75,7 +76,7 @@ def splits(dataset: data.ImageDataset, validation: bool) -> tuple[Any, Any]:
 def evaluate_digit(
     digit: int, train: Any, test: Any, *, epochs: int, latent_size: int, seed: int
 ) -> dict[str, Any]:
-    """Train without this digit; the AUROC of each score on the test images."""
+    """Trains without this digit, and returns the AUROC of each score on the test images."""
     started = time.monotonic()
     key = jax.random.fold_in(jax.random.key(seed), digit)
     init_key, train_key, score_key = jax.random.split(key, 3)

@@ -1,10 +1,11 @@
-"""How the cost grows: batch, width and weight samples of a dense network, beside the plain one.
+"""Time of a dense network against batch size, width and number of weight samples.
 
     .venv/bin/python scripts/plot_scaling.py docs/images/scaling.png
 
-Times training steps of an MLP 784-w-w-10 for batches of 32 to 4,096 and widths of 200 to 3,200, and
-predictions of 1,000 examples with 1 to 64 weight samples, in turns with the plain network, and
-draws the medians. The numbers go to a file of JSON lines beside the picture. Needs matplotlib.
+The script measures training steps of an MLP 784-w-w-10 for batches of 32 to 4,096 and widths of 200
+to 3,200, and predictions of 1,000 examples with 1 to 64 weight samples, alternately with the
+deterministic network. It plots the medians, and writes the numbers to a file of JSON lines in the
+folder of the figure. It requires matplotlib.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def draw(panels: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path, help="the picture")
+    parser.add_argument("output", type=Path, help="file of the figure")
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     w1 = WORKLOADS["W1"]

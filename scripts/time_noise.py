@@ -1,9 +1,9 @@
-"""How long a normal draw takes, by generator, in nanoseconds.
+"""Time of a normal draw in nanoseconds, for each generator.
 
     .venv/bin/python scripts/time_noise.py
 
-2.4 million draws at a time, as many as an MLP 784-1200-1200-10 has weights; the generators take
-turns in one process.
+Each program draws 2.4 million numbers, as many as an MLP 784-1200-1200-10 has weights. The
+generators run alternately in one process.
 """
 
 import argparse

@@ -44,8 +44,9 @@ import sys
 from pathlib import Path
 
 import torch
-from networks import WORKLOADS
 from timing import Result, cpu_name, results
+
+from networks import WORKLOADS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

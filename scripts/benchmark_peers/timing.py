@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TypedDict
 
 import torch
-from networks import PEERS, WORKLOADS, prediction, train_step
 from torch import Tensor
+
+from networks import PEERS, WORKLOADS, prediction, train_step
 
 FOLDER = Path(__file__).resolve().parent
 KINDS = ("train", "predict")

@@ -34,8 +34,8 @@ class Use:
         out_signs: a shape that broadcasts to y: full on the axes of examples and of W's outputs.
         out_axis: the axis of the examples in y.
         positions: whether an example uses the weight at several positions (of space or time).
-        w_out: the axes of W that are outputs, if W is a matrix of its inputs and its outputs; None if
-            parts of W have separate inputs (groups, batches of products).
+        w_out: the axes of W that are outputs, if W is a matrix of its inputs and its outputs; None
+            if parts of W have separate inputs (groups, batches of products).
         y_out: the corresponding axes of y, in the same order.
     """
 

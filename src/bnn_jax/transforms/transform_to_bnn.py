@@ -42,11 +42,10 @@ class TransformToBNN:
     unchanged, bit for bit. If an error is raised, no layer has been replaced.
 
     The new training cell has the same optax transformation and the same filter `wrt`, so all
-    settings of the optimizer remain valid. The state of the optimizer is initialised again,
-    including the step count, the schedule and values changed through inject_hyperparams, also for
-    parameters that stay. The reason is that one step count applies to all parameters, and Adam's
-    bias correction requires the step count of the new ones. The given cell can no longer be
-    trained, because its optimizer holds the old parameters; use the returned cell.
+    settings of the optimizer remain valid. The state of the optimizer is initialised again for all
+    parameters, including the step count, the schedule and values changed through
+    inject_hyperparams: one step count applies to all parameters, and Adam's bias correction
+    requires that of the new ones. The given cell cannot be trained any more; use the returned cell.
 
     Args:
         trainable_dnn: a `TrainOneStepCell` of a `WithLossCell`.
@@ -54,8 +53,7 @@ class TransformToBNN:
         bnn_factor: factor of the KL divergence, >= 0.
         reverse_kl: see `WithBNNLossCell`.
         rngs: draws the initial values of the posteriors (stream `params`) and seeds the noise of
-            each new layer (stream `noise`). The default nnx.Rngs(0) gives the same result in every
-            run.
+            each new layer (stream `noise`). The default is nnx.Rngs(0).
 
     Attributes:
         backbone, loss_fn, optimizer, dnn_factor, bnn_factor: as in MindSpore.
@@ -104,10 +102,10 @@ class TransformToBNN:
 
         Args:
             get_dense_args: a function of an nnx.Linear that returns the arguments of its
-                `DenseReparam`. The default returns in_channels, out_channels and has_bias of the
-                layer. dtype, param_dtype and precision are those of the layer unless given.
+                `DenseReparam`, by default in_channels, out_channels and has_bias of the layer.
+                dtype, param_dtype and precision are those of the layer unless given.
             get_conv_args: a function of an nnx.Conv that returns the arguments of its
-                `ConvReparam`. The default returns all arguments that define the convolution.
+                `ConvReparam`, by default all arguments that define the convolution.
             add_dense_args: further arguments, such as weight_prior_fn. As in MindSpore, they must
                 not contain arguments that get_dense_args returns.
             add_conv_args: as add_dense_args, for `ConvReparam`.
@@ -224,7 +222,8 @@ def _require_own_weights(
     modules: Sequence[tuple[Path, nnx.Module]],
 ) -> None:
     """Raises ValueError if the layer is stacked, or if another module shares its kernel or bias."""
-    shape = layer.kernel_shape if isinstance(layer, nnx.Conv) else _dense_shape(layer)
+    dense = (layer.in_features, layer.out_features)
+    shape = layer.kernel_shape if isinstance(layer, nnx.Conv) else dense
     if layer.kernel[...].shape != tuple(shape):
         raise ValueError(
             f"Its kernel has the shape {layer.kernel[...].shape} instead of {tuple(shape)}, as in "
@@ -238,10 +237,6 @@ def _require_own_weights(
                     f"Its {own[id(value)]} is also {_name((*other_path, attribute))}, but a "
                     "Bayesian layer cannot share weights: untie them, or use bnn_jax.to_bnn."
                 )
-
-
-def _dense_shape(layer: nnx.Linear) -> tuple[int, int]:
-    return layer.in_features, layer.out_features
 
 
 def _require_same_filter(
@@ -269,8 +264,7 @@ def _swap(
 ) -> PyTree:
     """Puts the new layers into all containers below the node, and returns the node's replacement.
 
-    Tuples are replaced, other containers are changed in place. The function appends to `undo` a
-    function that reverses each change.
+    Tuples are replaced, other containers are changed in place. Appends the reversals to `undo`.
     """
     if id(node) in new:
         return new[id(node)]
