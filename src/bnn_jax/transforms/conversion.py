@@ -42,7 +42,7 @@ def to_bnn(
     relative: bool = False,
     fresh: PRNGKey | None = None,
     approximate: bool = False,
-    inputs: tuple[PyTree, ...] = (),
+    inputs: PyTree = (),
 ) -> BayesianModel:
     """Returns a Bayesian version of a network. The network and its variables do not change.
 
