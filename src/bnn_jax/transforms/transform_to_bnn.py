@@ -110,7 +110,7 @@ class TransformToBNN:
                 not contain arguments that get_dense_args returns.
             add_conv_args: as add_dense_args, for `ConvReparam`.
             keep_weights: start the means of the posteriors at the weights of the network. By
-                default they are drawn as in MindSpore, mean ~ N(0, 0.1), whatever the weights.
+                default they are drawn as in MindSpore, mean ~ N(0, 0.1), for any weights.
             initial_std: with keep_weights, the initial std of every posterior.
 
         Returns:
