@@ -38,7 +38,7 @@ def kill_at(event: str, number: int) -> None:
         return call
 
     if event == "step":
-        Watch.after_call = killing(Watch.after_call)  # type: ignore[method-assign]
+        Watch.is_due = killing(Watch.is_due)  # type: ignore[method-assign]
     elif event == "write":
         os.fdopen = killing(os.fdopen)  # the file is open, nothing is written
     else:

@@ -42,10 +42,10 @@ def test_the_value_of_the_kl_is_computed_in_some_steps_and_its_gradient_in_all(
         if step % 8 == 0:
             order = always.loop.order(step // 8)
         totals = always.loop.no_totals(state)
-        state, info = always.loop.call(
+        state, totals = always.loop.call(
             state, totals, order, always.loop.examples, always.loop.run_key, count=1
         )
-        infos.append(jax.device_get(info))
+        infos.append(jax.device_get(totals.info))
     lines: list[dict[str, Any]] = []
     loop = dataclasses.replace(sometimes.loop, steps_per_call=5)
     end = jax.tree.map(lambda x: x.copy(), sometimes.state)
@@ -60,7 +60,8 @@ def test_the_value_of_the_kl_is_computed_in_some_steps_and_its_gradient_in_all(
         )
     # Before the first value of the KL in an epoch there is none to show.
     ones = jax.tree.map(np.ones_like, sums)
-    shown = loop.headline(dataclasses.replace(ones, kl_steps=np.zeros_like(ones.kl_steps)))
+    none = dataclasses.replace(ones.info, kl_steps=np.zeros_like(ones.info.kl_steps))
+    shown = loop.headline(dataclasses.replace(ones, info=none))
     assert sorted(shown) == ["accuracy", "nll"]
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(end), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-6)

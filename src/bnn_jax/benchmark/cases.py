@@ -104,7 +104,7 @@ def epoch(
             state, totals = loop.call(
                 state, totals, order, loop.examples, loop.run_key, count=steps_per_call
             )
-        return totals.loss
+        return totals.info.loss
 
     started = time.perf_counter()
     jax.block_until_ready(call())

@@ -18,6 +18,7 @@ from bnn_jax.experiment import scores
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
+from bnn_jax.fitting.divergence import Totals
 from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS, Loop, Step
 from bnn_jax.likelihoods import Categorical, Likelihood
 from bnn_jax.predictive.posterior_predictive import Classification, Regression, predict
@@ -31,7 +32,7 @@ class Checkpoint(TypedDict):
 
     state: training.State
     prior: PyTree
-    totals: training.StepInfo
+    totals: Totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,7 @@ class Run:
         """The predictive of the held-out examples under the trained posterior, computed once."""
         return self.predict_held_out(evaluated(self.state))
 
-    def checkpoint(self, state: training.State, totals: training.StepInfo) -> Checkpoint:
+    def checkpoint(self, state: training.State, totals: Totals) -> Checkpoint:
         """Returns the values to save."""
         return {"state": state, "prior": self.model.prior, "totals": totals}
 

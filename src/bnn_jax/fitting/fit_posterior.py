@@ -103,6 +103,7 @@ def fit(
 
     Raises:
         TypeError, ValueError: a wrong call or unsuitable data, before any work.
+        Diverged: the loss or the weights are not finite; the checkpoints are of earlier steps.
         LockedError: another process uses the checkpoint folder.
         KeyboardInterrupt: interrupted; with `checkpoint`, the state was saved.
     """
@@ -197,7 +198,8 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
                 name="epoch",
                 at_epoch_end=watch.at_epoch_end,
                 interrupted=lambda: asked() or watch.stop,
-                after_call=watch.after_call,
+                is_due=watch.is_due,
+                save=watch.save,
                 quiet=not progress,
             )
             watch.save(state, totals)

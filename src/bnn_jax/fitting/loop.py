@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax.fitting.divergence import Totals, check, zero_flag
 from bnn_jax.fitting.interrupts import interruptible as interruptible
 from bnn_jax.fitting.progress import Progress
 from bnn_jax.noise import PRNGKey
@@ -34,6 +35,8 @@ Step = Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]
 
 STEPS_PER_CALL_ON_ACCELERATORS = 50
 STEPS_BETWEEN_DISPLAYS = 50
+# Each check waits for the device.
+CALLS_BETWEEN_CHECKS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,19 +80,19 @@ class Loop:
         return jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.num_examples)
 
     @cached_property
-    def call(self) -> Callable[..., tuple[State, StepInfo]]:
+    def call(self) -> Callable[..., tuple[State, Totals]]:
         """Run `count` steps and add up what they report. The state and the sums are donated."""
 
-        def one(state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey) -> Any:
+        def one(state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey) -> Any:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
             inputs, labels = jax.tree.map(lambda a: a[index], examples)
             batch = self.prepare(inputs), labels
             state, info = self.step(state, key, batch)
-            return state, totals + info
+            return state, totals.add(state, info)
 
         def many(
-            state: State, totals: StepInfo, order: Array, examples: Any, key: PRNGKey, count: int
+            state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey, count: int
         ) -> Any:
             if count == 1:
                 return one(state, totals, order, examples, key)
@@ -106,7 +109,7 @@ class Loop:
             compiler_options=compiler_options(),
         )
 
-    def no_totals(self, state: State) -> StepInfo:
+    def no_totals(self, state: State) -> Totals:
         """The sums before the first step of an epoch."""
         batch = jax.tree.map(lambda x: x[: self.batch_size], self.examples)
 
@@ -114,9 +117,10 @@ class Loop:
             return self.step(now, key, (self.prepare(inputs), labels))[1]
 
         shapes = jax.eval_shape(info, state, self.run_key, *batch)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return Totals(sums, zero_flag())
 
-    def headline(self, totals: StepInfo) -> dict[str, float]:
+    def headline(self, totals: Totals) -> dict[str, float]:
         """Returns the means that a progress display has room for, where they have a value."""
         means = totals.means()
         shown = {name: means.get(name) for name in ("loss", "nll", "kl", "accuracy")}
@@ -129,14 +133,15 @@ class Loop:
     def run(
         self,
         state: State,
-        totals: StepInfo,
+        totals: Totals,
         *,
         name: str,
         quiet: bool = False,
         at_epoch_end: Callable[[int, State, dict[str, Any]], None],
         interrupted: Callable[[], bool],
-        after_call: Callable[[int, State, StepInfo], None] | None = None,
-    ) -> tuple[State, StepInfo]:
+        is_due: Callable[[], bool] = lambda: False,
+        save: Callable[[State, Totals], None] = lambda state, totals: None,
+    ) -> tuple[State, Totals]:
         """Train from the state's step to the last epoch's end, or until interrupted.
 
         Args:
@@ -145,15 +150,18 @@ class Loop:
             quiet: show no progress.
             at_epoch_end: called with the epoch (from 1), the state, and the epoch's mean numbers.
             interrupted: asked after each call; when it says so, the state is returned as it is.
-            after_call: called within an epoch with the number of steps done, the state and the
-                sums; both are donated afterwards.
+            is_due: asked after each call within an epoch; whether to call `save`.
+            save: called with the state and the sums, which are donated afterwards.
 
         Returns:
             The state, and the sums of the epoch that was interrupted.
+
+        Raises:
+            Diverged: a step gave a loss or weights that are not finite.
         """
         steps = self.steps_per_epoch
         progress = Progress(epochs=self.epochs, steps=steps, name=name, quiet=quiet)
-        done = int(state.step)
+        done, calls = int(state.step), 0
         for epoch in range(done // steps, self.epochs):
             order = self.order(epoch)
             first = done % steps
@@ -167,11 +175,18 @@ class Loop:
                 done += count
                 shown = progress.visible and (position // count) % STEPS_BETWEEN_DISPLAYS == 0
                 progress.advance(count, self.headline(totals) if shown else None)
-                if interrupted() and position + count < steps:
+                if position + count == steps:
+                    break
+                stop, due = interrupted(), is_due()
+                calls += 1
+                if stop or due or calls % CALLS_BETWEEN_CHECKS == 0:
+                    check(totals, state, self.examples)
+                if stop:
                     progress.stop()
                     return state, totals
-                if after_call is not None and position + count < steps:
-                    after_call(done, state, totals)
+                if due:
+                    save(state, totals)
+            check(totals, state, self.examples)
             numbers = self.headline(totals)
             seconds = time.perf_counter() - started
             rate = (steps - first) * self.batch_size / seconds

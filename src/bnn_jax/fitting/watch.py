@@ -21,7 +21,7 @@ Callback = Callable[[dict[str, Any], Fit], bool | None]
 
 @dataclasses.dataclass
 class Watch:
-    """What happens at the start, after each call of the loop, and after each epoch.
+    """What happens at the start, within epochs, and after each epoch.
 
     Attributes:
         fit: the result so far; its history grows.
@@ -58,10 +58,10 @@ class Watch:
         self._saved = self._what(state)
         return state, totals
 
-    def after_call(self, step: int, state: State, totals: PyTree) -> None:
-        """Saves the state within an epoch, if the last time was long ago."""
-        if time.monotonic() - self._saved_at > 60 * self.checkpoint_minutes:
-            self.save(state, totals)
+    def is_due(self) -> bool:
+        """Returns whether the last checkpoint was long ago."""
+        waited = time.monotonic() - self._saved_at
+        return self.folder is not None and waited > 60 * self.checkpoint_minutes
 
     def at_epoch_end(self, epoch: int, state: State, line: dict[str, Any]) -> None:
         """Adds the epoch to the history; validates, calls the callbacks, saves the state."""
