@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import jax
@@ -50,6 +50,20 @@ def check_positive(owner: str, **values: object) -> None:
 def check_range(owner: str, name: str, value: object, *, low: float, high: float) -> None:
     """Refuses values outside the open interval (low, high)."""
     _check(owner, name, value, low, high, f"must be above {low:g} and below {high:g}")
+
+
+def check_values(
+    owner: str, name: str, value: object, is_right: Callable[[np.ndarray], np.ndarray], rule: str
+) -> None:
+    """Refuses arrays with elements that break a rule; traced arrays are not checked."""
+    numbers = _concrete(value)
+    if numbers is None:
+        return
+    wrong = numbers[~is_right(numbers)]
+    if wrong.size:
+        raise ValueError(
+            f"{owner}: {name} {rule}, got {wrong[0]} in {wrong.size} of {numbers.size} elements."
+        )
 
 
 def _check(owner: str, name: str, value: object, low: float, high: float, rule: str) -> None:

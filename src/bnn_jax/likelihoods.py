@@ -12,14 +12,16 @@ scale = softplus(rho) + 1e-6. A rho that depends on the input is heteroscedastic
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy import special, stats
 from jaxtyping import Array, Float, Int, PyTree
 
-from bnn_jax._parameters import check_positive
+from bnn_jax._parameters import check_positive, check_values
 from bnn_jax.gaussian import STD_FLOOR
 
 PerExample = Float[Array, "batch"]
@@ -31,6 +33,12 @@ class Likelihood:
     def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         """Returns each example's log probability (density), nats, summed over its elements."""
         raise NotImplementedError
+
+    def check_targets(self, targets: PyTree) -> None:
+        """Refuses targets that have no probability; `log_prob` does so outside `jit`."""
+        if (name := type(self).__name__) in _RULES:
+            is_right, rule = _RULES[name]
+            check_values(name, "targets", targets, is_right, rule)
 
     def nll(self, outputs: PyTree, targets: Array) -> Float[Array, ""]:
         """Returns the mean over examples of the negative log probability, nats: a data loss."""
@@ -79,9 +87,18 @@ class Categorical(Classification):
     def __post_init__(self) -> None:
         check_positive("Categorical", temperature=self.temperature)
 
+    def check_targets(self, targets: PyTree) -> None:
+        if not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+            found = jnp.result_type(targets)
+            raise TypeError(f"Categorical: labels must be integers, got {found}: y.astype(int).")
+        check_values("Categorical", "labels", targets, lambda y: y >= 0, "must be at least 0")
+
     def log_prob(
         self, outputs: Float[Array, "batch ... classes"], targets: Int[Array, "batch ..."]
     ) -> PerExample:
+        self.check_targets(targets)
+        rule = f"must be below the {outputs.shape[-1]} classes of the network"
+        check_values("Categorical", "labels", targets, lambda y: y < outputs.shape[-1], rule)
         _same_shape("labels", targets, outputs.shape[:-1])
         log_p = jax.nn.log_softmax(self._logits(outputs))
         return _per_example(jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0])
@@ -107,6 +124,7 @@ class Bernoulli(Classification):
 
     def log_prob(self, outputs: Float[Array, "batch ..."], targets: Array) -> PerExample:
         _same_shape("targets", targets, outputs.shape)
+        self.check_targets(targets)
         logits = at_least_float32(outputs)
         return _per_example(targets.astype(logits.dtype) * logits - jax.nn.softplus(logits))
 
@@ -135,6 +153,7 @@ class Normal(Regression):
     def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         mean, std = _location_and_scale(outputs, self.std)
         _same_shape("targets", targets, mean.shape)
+        self.check_targets(targets)
         return _per_example(stats.norm.logpdf(targets.astype(mean.dtype), mean, std))
 
     def mean(self, outputs: PyTree) -> Float[Array, "batch ..."]:
@@ -165,6 +184,7 @@ class StudentT(Regression):
     def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         location, scale = _location_and_scale(outputs, self.scale)
         _same_shape("targets", targets, location.shape)
+        self.check_targets(targets)
         df = jnp.asarray(self.df, location.dtype)
         return _per_example(stats.t.logpdf(targets.astype(location.dtype), df, location, scale))
 
@@ -196,6 +216,7 @@ class Poisson(Regression):
 
     def log_prob(self, outputs: Float[Array, "batch ..."], targets: Array) -> PerExample:
         _same_shape("targets", targets, outputs.shape)
+        self.check_targets(targets)
         log_rate = at_least_float32(outputs)
         counts = targets.astype(log_rate.dtype)
         return _per_example(counts * log_rate - jnp.exp(log_rate) - special.gammaln(counts + 1.0))
@@ -257,6 +278,18 @@ def _location_and_scale(outputs: PyTree, given: float | None) -> _LocationAndSca
 
 def _per_example(log_prob: Array) -> PerExample:
     return jnp.sum(log_prob, axis=tuple(range(1, log_prob.ndim)))
+
+
+def _are_counts(y: np.ndarray) -> np.ndarray:
+    return np.isfinite(y) & (y >= 0) & (y == np.floor(y))
+
+
+_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "Bernoulli": (lambda y: (y == 0) | (y == 1), "must be 0 or 1"),
+    "Normal": (np.isfinite, "must be finite"),
+    "StudentT": (np.isfinite, "must be finite"),
+    "Poisson": (_are_counts, "must be 0, 1, 2, ..."),
+}
 
 
 def _same_shape(name: str, targets: Array, shape: tuple[int, ...]) -> None:

@@ -31,6 +31,7 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
 from bnn_jax.predictive import members
 from bnn_jax.predictive.predictions import Classification as Classification
@@ -101,6 +102,8 @@ def predict(
     if isinstance(batch_size, bool) or batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
     check_examples(x, targets)
+    if targets is not None and isinstance(likelihood, Likelihood):
+        likelihood.check_targets(targets)
     count = len(jax.tree.leaves(x)[0])
     stacked = drawn.num_samples if keep_samples or levels else 0
     if levels:

@@ -10,6 +10,7 @@
 Source of the start at pretrained weights: Krishnan, Subedar, Tickoo 2020, arXiv:1906.05323.
 """
 
+import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
@@ -83,8 +84,8 @@ def to_bnn(
         )
     network = as_network(model, variables)
     chosen = set(select(where, network, inputs))
-    if not initial_std > 0:
-        raise ValueError(f"initial_std must be positive, got {initial_std!r}.")
+    if not 0 < initial_std < math.inf:
+        raise ValueError(f"initial_std must be positive and finite, got {initial_std!r}.")
     keys = None if fresh is None else gaussian.leaf_keys(fresh, network.params)
 
     def start(path: KeyPath, leaf: Array, *key: PRNGKey) -> Gaussian | Array:

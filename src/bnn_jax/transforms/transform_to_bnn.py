@@ -166,8 +166,8 @@ class TransformToBNN:
     def _transform(
         self, rules: Sequence[Rule], keep_weights: bool, initial_std: float
     ) -> TrainOneStepCell:
-        if not initial_std > 0:
-            raise ValueError(f"initial_std must be > 0, got {initial_std!r}.")
+        if not 0 < initial_std < float("inf"):
+            raise ValueError(f"initial_std must be > 0 and finite, got {initial_std!r}.")
         new = self._new_layers(rules, initial_std if keep_weights else None)
         undo: list[Callable[[], None]] = []
         try:
