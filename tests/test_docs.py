@@ -88,6 +88,17 @@ def test_vae(capsys: pytest.CaptureFixture[str]) -> None:
     assert (names["found"] == (names["scores"] >= names["detector"].threshold)).all()
 
 
+@pytest.mark.slow
+def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("flatbuffers")
+    monkeypatch.chdir(tmp_path)
+    names = run_blocks(ROOT / "docs" / "export.md")
+    assert len(names["best"]) == 100
+    assert len(names["answers"]) == 10
+    assert abs(names["pruned"].fraction - 0.75) < 0.01
+    assert names["size"] == (tmp_path / "posterior.npz").stat().st_size
+
+
 def test_links_between_documents_exist() -> None:
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

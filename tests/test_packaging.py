@@ -110,12 +110,18 @@ import bnn_jax.fitting.loop
     )
 
 
+EXPORT = "bnn_jax.export.{}('no/such/folder', None, None, None, None, kind='mean')"
+
+
 @pytest.mark.parametrize(
     ("call", "package", "extra"),
     [
         ("bnn_jax.config", "pydantic", "cli"),
         ("bnn_jax.experiment", "pydantic", "cli"),
         ("bnn_jax.distributions", "numpyro", "distributions"),
+        (EXPORT.format("stablehlo"), "flatbuffers", "export"),
+        (EXPORT.format("onnx"), "jax2onnx", "onnx"),
+        (EXPORT.format("savedmodel"), "tensorflow", "savedmodel"),
         ("bnn_jax.data.load('digits')", "sklearn", "data"),
         ("bnn_jax.data.load('mnist', data_dir='no/such/folder')", "tensorflow_datasets", "data"),
         (

@@ -11,11 +11,13 @@ from bnn_jax._extras import optional_import
 
 if TYPE_CHECKING:
     from bnn_jax import bnn_layers as bnn_layers
+    from bnn_jax import compression as compression
     from bnn_jax import config as config
     from bnn_jax import data as data
     from bnn_jax import distributions as distributions
     from bnn_jax import dpn as dpn
     from bnn_jax import experiment as experiment
+    from bnn_jax import export as export
     from bnn_jax import functional as functional
     from bnn_jax import gaussian as gaussian
     from bnn_jax import infer as infer
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from bnn_jax import objective as objective
     from bnn_jax import optimizers as optimizers
     from bnn_jax import posteriors as posteriors
+    from bnn_jax import predictive as predictive
     from bnn_jax import priors as priors
     from bnn_jax import report as report
     from bnn_jax import toolbox as toolbox
@@ -57,12 +60,14 @@ _HOMES = {
     "ScaleMixturePrior": "priors",
     "StudentTPrior": "priors",
     "bnn_layers": "bnn_layers",
+    "compression": "compression",
     "config": "config",
     "data": "data",
     "distributions": "distributions",
     "dpn": "dpn",
     "estimators": "interpreter.estimators",
     "experiment": "experiment",
+    "export": "export",
     "fit": "fitting",
     "functional": "functional",
     "gaussian": "gaussian",
@@ -78,6 +83,7 @@ _HOMES = {
     "optimizers": "optimizers",
     "posteriors": "posteriors",
     "predict": "predictive",
+    "predictive": "predictive",
     "priors": "priors",
     "random_array": "interpreter.random_array",
     "report": "report",

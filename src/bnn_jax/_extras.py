@@ -20,9 +20,12 @@ EXTRAS = {
         "tensorflow_datasets",
     ),
     "distributions": ("numpyro",),
+    "export": ("flatbuffers",),
+    "onnx": ("jax2onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "plot": ("matplotlib",),
     "samplers": ("blackjax",),
+    "savedmodel": ("tensorflow",),
 }
 
 

@@ -202,7 +202,7 @@ def path_name(path: tuple[object, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def random_leaves(posterior: PyTree) -> dict[str, Gaussian]:
-    """Returns every Gaussian of the tree by its path, in tree order."""
+def random_leaves(posterior: PyTree) -> dict[str, Leaf]:
+    """Returns every `Gaussian` and `MeanAndStd` of the tree by its path, in tree order."""
     leaves = jax.tree_util.tree_leaves_with_path(posterior, is_leaf=is_gaussian)
     return {path_name(path): leaf for path, leaf in leaves if is_gaussian(leaf)}

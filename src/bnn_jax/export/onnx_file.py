@@ -1,0 +1,164 @@
+"""ONNX by the library jax2onnx, for the runtimes of other languages and devices.
+
+jax2onnx converts operation by operation and does not know all of them. So up to three forms of the
+program are tried: its primitive operations with the members under `vmap`; those with the members
+one after another; and the layers of Flax that jax2onnx knows as such. The first that ONNX Runtime
+computes like JAX on the example inputs is written.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.extend
+import numpy as np
+from jaxtyping import PyTree
+
+from bnn_jax._extras import optional_import
+from bnn_jax.export.card import (
+    Units,
+    check_labels,
+    check_units,
+    checked_folder,
+    input_names,
+    write_card,
+)
+from bnn_jax.export.program import Program, program
+from bnn_jax.export.saved_model import check_fixed
+from bnn_jax.noise import PRNGKey
+
+FILE = "model.onnx"
+TOLERANCE = 1e-4  # relative to the largest magnitude of an output
+
+
+def onnx(
+    folder: str | Path,
+    model: object,
+    posterior: PyTree,
+    likelihood: object,
+    example_inputs: PyTree,
+    *,
+    kind: str,
+    key: PRNGKey | None = None,
+    num_samples: int | None = None,
+    temperature: float | None = None,
+    labels: Sequence[str] | None = None,
+    units: Units = None,
+    target_units: str | None = None,
+    any_batch: bool = True,
+    **kwargs: object,
+) -> Path:
+    """Writes a network as ONNX, model.onnx, and its card, card.json.
+
+    ONNX Runtime must return the outputs of JAX for the example inputs, or nothing is written.
+
+    Args:
+        folder, model, posterior, likelihood, example_inputs, key, num_samples, temperature, labels,
+            units, target_units, any_batch, kwargs: as in `stablehlo`.
+        kind: "mean" or "members".
+
+    Returns:
+        The folder.
+
+    Raises:
+        MissingExtra: jax2onnx or onnxruntime is not installed.
+        NotImplementedError: jax2onnx cannot convert an operation of this network.
+        FileExistsError: the folder is not empty.
+        TypeError, ValueError: an invalid argument, before anything is written.
+    """
+    check_fixed(kind, "An ONNX file")
+    with optional_import("export.onnx"):
+        import jax2onnx
+        import onnxruntime
+    path = checked_folder(folder)
+    source = program(
+        model,
+        posterior,
+        likelihood,
+        example_inputs,
+        kind=kind,
+        key=key,
+        num_samples=num_samples,
+        temperature=temperature,
+        any_batch=any_batch,
+        kwargs=kwargs,
+    )
+    check_labels(source, labels)
+    check_units(units, len(source.examples))
+    content = _converted(jax2onnx, onnxruntime, source)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / FILE).write_bytes(content)
+    write_card(
+        path,
+        source,
+        form="onnx",
+        file=FILE,
+        labels=labels,
+        units=units,
+        target_units=target_units,
+        versions={"jax2onnx": version("jax2onnx"), "onnxruntime": version("onnxruntime")},
+        more={},
+    )
+    return path
+
+
+def _converted(jax2onnx: Any, onnxruntime: Any, source: Program) -> bytes:
+    """Returns the serialised model of the first form that computes what JAX computes."""
+    expected = jax.jit(source.call)(*source.examples)
+    reasons = []
+    for name, form in _forms(source):
+        # Any failure of the library is a reason to try the next form.
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                proto = jax2onnx.to_onnx(
+                    form(),
+                    list(source.specs),
+                    input_names=input_names(source),
+                    output_names=sorted(source.outputs),
+                )
+            content: bytes = proto.SerializeToString()
+            _check(onnxruntime, content, source, expected)
+        except Exception as error:
+            reasons.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}")
+        else:
+            return content
+    raise NotImplementedError(
+        f"jax2onnx {version('jax2onnx')} cannot convert this network. Export it by "
+        "export.stablehlo or export.savedmodel, which take any network; any_batch=False may help. "
+        "Tried were " + "; ".join(reasons)
+    )
+
+
+def _forms(source: Program) -> Iterator[tuple[str, Callable[[], Callable[..., Any]]]]:
+    """Yields the name of each form and what builds the function that jax2onnx traces."""
+
+    def results(call: Callable[..., dict[str, Any]]) -> Callable[..., tuple[Any, ...]]:
+        return lambda *inputs: tuple(jax.tree.leaves(call(*inputs)))
+
+    def primitives(call: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+        # Traced outside of jax2onnx, which then meets no layers of Flax.
+        return jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(results(call))(*source.specs))
+
+    yield "primitive operations", lambda: primitives(source.call)
+    if source.kind == "members":
+        yield "members one by one", lambda: primitives(source.unrolled)
+    yield "layers", lambda: results(source.unrolled)
+
+
+def _check(onnxruntime: Any, content: bytes, source: Program, expected: PyTree) -> None:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its complaints are errors, which are caught
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs = zip(input_names(source), source.examples, strict=True)
+    got = session.run(sorted(source.outputs), {name: np.asarray(x) for name, x in inputs})
+    for name, actual in zip(sorted(source.outputs), got, strict=True):
+        wanted = np.asarray(expected[name])
+        largest = np.max(np.abs(wanted), initial=1e-6)
+        if actual.shape != wanted.shape or not np.allclose(
+            actual, wanted, rtol=0, atol=TOLERANCE * largest, equal_nan=True
+        ):
+            raise ArithmeticError(f"ONNX Runtime computes other {name} than JAX.")
