@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from experiment_helpers import CONFIGS, assert_equal, checkpoint_of, metrics_of, small
+from experiment_helpers import CONFIGS, assert_equal, metrics_of, posterior_of, small
 
 from bnn_jax import config as configs
 from bnn_jax import experiment, gaussian
@@ -44,7 +44,7 @@ def test_run_folder_holds_the_results(tmp_path: Path) -> None:
 def test_one_seed_gives_one_run(tmp_path: Path) -> None:
     a, b = small(tmp_path / "a"), small(tmp_path / "b")
     first, second = experiment.train(a), experiment.train(b)
-    assert_equal(checkpoint_of(a), checkpoint_of(b))
+    assert_equal(posterior_of(a), posterior_of(b))
     assert metrics_of(a) == metrics_of(b)
     for name in ("accuracy", "nll", "ece"):
         assert first[name] == second[name]
@@ -104,8 +104,8 @@ def test_the_temperature_applies_to_weight_samples_only(tmp_path: Path) -> None:
     assert sure["nll"] > 2 * before["nll"]  # after one epoch its accuracy is still low
     run = experiment.load(tmp_path / "run", ["evaluation.temperature=0.01"])
     images, _ = run.images.held_out
-    means = gaussian.mean(run.state.posterior)
-    drawn, at_mean = (run.predict(q, images) for q in (run.state.posterior, means))
+    means = gaussian.mean(run.weights)
+    drawn, at_mean = (run.predict(q, images) for q in (run.fit.posterior, means))
     assert isinstance(drawn, Classification)
     assert isinstance(at_mean, Classification)
     assert drawn.expected_entropy.mean() < 0.1 * at_mean.expected_entropy.mean()

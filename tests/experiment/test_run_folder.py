@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
     config = small(tmp_path / "run", "training.epochs=1")
     experiment.train(config)
-    for file in (tmp_path / "run" / "checkpoint").rglob("_METADATA"):
+    for file in (tmp_path / "run" / "posterior").rglob("_METADATA"):
         file.write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
         experiment.evaluate(tmp_path / "run")
@@ -65,7 +65,7 @@ def test_the_baseline_is_saved(tmp_path: Path) -> None:
     config = small(tmp_path / "run", "training.epochs=1")
     experiment.train(config)
     run = experiment.load(tmp_path / "run")
-    like = gaussian.mean(run.state.posterior)
+    like = gaussian.mean(run.weights)
     baseline = RunFolder(tmp_path / "run").restore_baseline(like)
     assert jax.tree.structure(baseline) == jax.tree.structure(like)
     means, weights = jax.tree.leaves(like), jax.tree.leaves(baseline)

@@ -7,17 +7,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from experiment_helpers import small
-
-from bnn_jax.experiment.run import set_up
+from experiment_helpers import loop_of, small
 
 
 def test_many_steps_in_one_call_are_the_same_steps(tmp_path: Path) -> None:
-    run = set_up(small(tmp_path / "run"))
     ends = []
     for count in (1, 3):
-        loop = dataclasses.replace(run.loop, steps_per_call=count)
-        state = jax.tree.map(lambda x: x.copy(), run.state)
+        loop, state = loop_of(small(tmp_path / "run"), count)
         state, _ = loop.run(
             state,
             loop.no_totals(state),
@@ -35,20 +31,16 @@ def test_the_value_of_the_kl_is_computed_in_some_steps_and_its_gradient_in_all(
     tmp_path: Path,
 ) -> None:
     """An epoch has 8 steps; every third one from its first has a value: 0, 3, 6; 9, 12, 15; ..."""
-    always, sometimes = (set_up(small(tmp_path, f"objective.kl_every={n}")) for n in (1, 3))
+    always, state = loop_of(small(tmp_path, "objective.kl_every=1"), 1)
+    loop, end = loop_of(small(tmp_path, "objective.kl_every=3"), 5)
     infos = []
-    state = jax.tree.map(lambda x: x.copy(), always.state)
     for step in range(24):
         if step % 8 == 0:
-            order = always.loop.order(step // 8)
-        totals = always.loop.no_totals(state)
-        state, totals = always.loop.call(
-            state, totals, order, always.loop.examples, always.loop.run_key, count=1
-        )
+            order = always.order(step // 8)
+        totals = always.no_totals(state)
+        state, totals = always.call(state, totals, order, always.examples, always.run_key, count=1)
         infos.append(jax.device_get(totals.info))
     lines: list[dict[str, Any]] = []
-    loop = dataclasses.replace(sometimes.loop, steps_per_call=5)
-    end = jax.tree.map(lambda x: x.copy(), sometimes.state)
     sums = loop.no_totals(end)
     for stop in (True, False):  # after the first 5 steps, and not again
         end, sums = loop.run(
@@ -79,7 +71,7 @@ def test_the_value_of_the_kl_is_computed_in_some_steps_and_its_gradient_in_all(
 
 
 def test_every_epoch_sees_every_example_once(tmp_path: Path) -> None:
-    loop = set_up(small(tmp_path / "run")).loop
+    loop, _ = loop_of(small(tmp_path / "run"), 1)
     first, second = np.asarray(loop.order(0)), np.asarray(loop.order(1))
     assert sorted(first) == sorted(second) == list(range(256))
     assert (first != second).any()

@@ -286,10 +286,6 @@ WRONG_CALLS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "targets of the wrong width": ({"data": (X, np.hstack([Y, Y]))}, "cannot score"),
     "inputs of the wrong width": ({"data": (X[:, :2], Y)}, "cannot take inputs of shape"),
-    "standardised classes": (
-        {"data": (X, LABELS), "model": model(2), "standardize": True, **CATEGORICAL},
-        "standardize is for regression",
-    ),
     "standardised tuple": ({"data": ((X, X), Y), "standardize": True}, "standardize needs inputs"),
     "a file as checkpoint": ({"checkpoint": __file__}, "checkpoint must be a folder"),
 }

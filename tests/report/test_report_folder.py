@@ -138,7 +138,7 @@ def test_report_of_a_run(
 
 
 def assert_tempered(findings: report.ClassifierFindings, loaded: experiment.Run) -> None:
-    posterior = experiment.evaluated(loaded.state)
+    posterior = loaded.weights
     baseline = RunFolder(loaded.config.output.dir).restore_baseline(gaussian.mean(posterior))
     for group in (findings.held_out, *findings.others):
         for weights, tempered in ((posterior, group.tempered), (baseline, group.baseline_tempered)):

@@ -88,7 +88,7 @@ def epoch(
     loop = Loop(
         step=step,
         examples=_batch(workload, steps * workload.batch, dtype),
-        prepare=lambda x: x,
+        augment=None,
         run_key=jax.random.key(0),
         order_key=jax.random.key(4),
         batch_size=workload.batch,

@@ -6,4 +6,3 @@ from bnn_jax.experiment.commands import summarise as summarise
 from bnn_jax.experiment.commands import train as train
 from bnn_jax.experiment.folder import RunError as RunError
 from bnn_jax.experiment.run import Run as Run
-from bnn_jax.experiment.run import evaluated as evaluated

@@ -7,7 +7,6 @@ written.
 import dataclasses
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +14,17 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, PyTree
 
-from bnn_jax import gaussian, likelihoods, noise, objective, optimizers, priors, train
+from bnn_jax import gaussian, infer, likelihoods, objective, optimizers, priors
 from bnn_jax.config import data as data_sections
 from bnn_jax.config import sections
 from bnn_jax.config.types import EstimatorName, estimator_of
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
-from bnn_jax.fitting.loop import Step
+from bnn_jax.fitting import Keys
+from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.models import MLP, LeNet5, banded_conv
-from bnn_jax.noise import Draw, PRNGKey
+from bnn_jax.noise import PRNGKey
 from bnn_jax.transforms import BayesianModel, to_bnn
 
 
@@ -194,76 +194,57 @@ def batch_metrics(likelihood: Likelihood, outputs: Array, targets: Array) -> dic
     return {"accuracy": jnp.mean(correct.astype(jnp.float32))}
 
 
-AVERAGE_DECAY = 0.999  # of the posterior's moving average; unused where the state has none
-
-
-def bayesian_step(
-    settings: sections.Objective,
-    model: BayesianModel,
-    likelihood: Likelihood,
-    optimizer: optax.GradientTransformation,
+def bayes_by_backprop(
+    objective_settings: sections.Objective,
+    optimizer_settings: sections.Optimizer,
     *,
     num_train: int,
     steps_per_epoch: int,
     epochs: int,
-    average: float | None,
-) -> Step:
-    """Returns the training step of the Bayesian network.
-
-    Args:
-        settings: the objective section.
-        model, likelihood, optimizer: of the run.
-        num_train: number of training examples.
-        steps_per_epoch, epochs: for the schedule of the KL.
-        average: the decay of the posterior's moving average; None for no average.
-    """
-    schedule = build_schedule(settings.kl_schedule, steps_per_epoch=steps_per_epoch, epochs=epochs)
-    return train.build_step(
-        model.forward(),
-        likelihood.nll,
-        optimizer,
-        model.prior,
-        num_data=num_train if settings.num_data == "train" else settings.num_data,
-        dnn_factor=settings.dnn_factor,
-        bnn_factor=settings.bnn_factor,
-        kl_schedule=schedule,
-        num_samples=settings.num_samples,
-        antithetic=settings.antithetic,
-        reverse_kl=settings.reverse_kl,
-        kl_every=settings.kl_every,
-        average_decay=average or AVERAGE_DECAY,
-        metric_fn=partial(batch_metrics, likelihood),
+) -> Method:
+    """Returns Bayes by Backprop with the settings of the objective and optimizer sections."""
+    given, num_data = objective_settings, objective_settings.num_data
+    return infer.bayes_by_backprop(
+        optimizer=build_optimizer(
+            optimizer_settings, steps_per_epoch=steps_per_epoch, epochs=epochs
+        ),
+        kl_schedule=build_schedule(
+            given.kl_schedule, steps_per_epoch=steps_per_epoch, epochs=epochs
+        ),
+        num_data=num_train if num_data == "train" else num_data,
+        dnn_factor=given.dnn_factor,
+        bnn_factor=given.bnn_factor,
+        num_samples=given.num_samples,
+        antithetic=given.antithetic,
+        reverse_kl=given.reverse_kl,
+        kl_every=given.kl_every,
+        average=optimizer_settings.average,
     )
 
 
-def deterministic_step(
-    model: BayesianModel,
-    likelihood: Likelihood,
-    optimizer: optax.GradientTransformation,
-    *,
-    average: float | None,
-) -> Step:
-    """Returns the training step of the network with ordinary weights, on the data loss alone."""
-
-    def forward(
-        draw: Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
-    ) -> tuple[PyTree, PyTree]:
-        noise.unpaired(draw, "A deterministic network")
-        return model.network.call(posterior, variables, inputs), variables
-
-    return train.build_step(
-        forward,
-        likelihood.nll,
-        optimizer,
-        model.prior,
+def maximum_likelihood(
+    settings: sections.Optimizer, *, steps_per_epoch: int, epochs: int
+) -> Method:
+    """Returns the method of the deterministic baseline: the data loss alone, no random weights."""
+    return infer.bayes_by_backprop(
+        optimizer=build_optimizer(settings, steps_per_epoch=steps_per_epoch, epochs=epochs),
         dnn_factor=1.0,
         bnn_factor=0.0,
-        average_decay=average or AVERAGE_DECAY,
-        metric_fn=partial(batch_metrics, likelihood),
+        average=settings.average,
     )
 
 
 PURPOSES = ("init", "noise", "batches", "evaluation", "baseline")
+
+
+def keys_of(seed: int, *, baseline: bool = False) -> Keys:
+    """Returns the keys of the fit of a run, or of its deterministic baseline."""
+    return Keys(
+        init=named_key(seed, "init"),
+        noise=named_key(seed, "baseline" if baseline else "noise"),
+        order=named_key(seed, "batches"),
+        predict=named_key(seed, "evaluation"),
+    )
 
 
 def named_key(seed: int, purpose: str) -> PRNGKey:

@@ -7,26 +7,25 @@ has computed is kept.
 import dataclasses
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
-from jaxtyping import PyTree
 
 from bnn_jax import gaussian, noise
-from bnn_jax import train as training
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build as assembly
-from bnn_jax.experiment import scores
+from bnn_jax.experiment import build, scores
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
-from bnn_jax.experiment.folder import Record, RunFolder
+from bnn_jax.experiment.folder import POSTERIOR, Record, RunFolder
 from bnn_jax.experiment.folder import RunError as RunError
-from bnn_jax.experiment.run import Prediction, build_loop, set_up
+from bnn_jax.experiment.run import Prediction, set_up, weights_of
 from bnn_jax.experiment.run import Run as Run
-from bnn_jax.experiment.run import evaluated as evaluated
-from bnn_jax.fitting.loop import interruptible
+from bnn_jax.fitting import Fit, Interrupted, fit
+from bnn_jax.fitting.checkpoint import CheckpointError
+from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
+from bnn_jax.posteriors import MeanField
 from bnn_jax.predictive.posterior_predictive import Classification, Regression
 
 
@@ -50,41 +49,58 @@ def train(config: Config, *, resume: bool = False) -> Record:
 
 
 def _train(config: Config, resume: bool) -> Record:
+    folder = RunFolder(config.output.dir)
     if resume:
-        folder = RunFolder(config.output.dir)
         folder.check_resumable(config)
     else:
         folder = RunFolder.new(config.output.dir)
     run = set_up(config)
-    saved = run.checkpoint(run.state, run.loop.no_totals(run.state))
-    if resume:
-        saved = folder.restore(saved)
-        folder.keep_metrics_until(int(saved["state"].step) // run.loop.steps_per_epoch)
-    else:
-        folder.create(config)
-    started = time.perf_counter()
-    with interruptible() as interrupted:
-        state, totals = run.loop.run(
-            saved["state"],
-            saved["totals"],
-            name="epoch",
-            at_epoch_end=_record_epochs(run, folder),
-            interrupted=interrupted,
-        )
-        seconds = time.perf_counter() - started
-        folder.save(int(state.step), run.checkpoint(state, totals))
-        if interrupted():
-            _report_interruption(folder, int(state.step))
-            raise KeyboardInterrupt
-        summary = _results(dataclasses.replace(run, state=state), folder) | {
-            "steps": int(state.step),
-            "train_seconds": round(seconds, 2),
-        }
+    folder.create(config)
+    try:
+        run = dataclasses.replace(run, result=fit_run(run, folder))
+    except Interrupted as interrupted:
+        folder.write_summary({"status": "interrupted", "steps": interrupted.steps})
+        print(f"the state is saved in {folder.path}: continue with --resume", file=sys.stderr)
+        raise
+    run.fit.save(folder.path / POSTERIOR)
+    summary = _results(run, folder) | {
+        "steps": run.fit.num_steps,
+        "train_seconds": round(sum(line["seconds"] for line in run.fit.history), 2),
+    }
+    if not config.evaluation.deterministic_baseline:
         folder.write_summary(summary)
-        if config.evaluation.deterministic_baseline:
-            summary["deterministic"] = _train_baseline(run, folder, interrupted)
-            folder.write_summary(summary)
+        return summary
+    folder.write_summary(summary | {"status": "baseline incomplete"})
+    summary["deterministic"] = _train_baseline(run, folder)
+    folder.write_summary(summary)
     return summary
+
+
+def fit_run(run: Run, folder: RunFolder) -> Fit:
+    """Returns the fit of a run, which continues from the checkpoint in the folder if it has one."""
+    settings = run.config.training
+    try:
+        return fit(
+            build.keys_of(run.config.seed),
+            run.model,
+            run.examples.train,
+            method=run.method,
+            likelihood=run.likelihood,
+            epochs=settings.epochs,
+            batch_size=settings.batch_size,
+            metric_fn=partial(build.batch_metrics, run.likelihood),
+            checkpoint=folder.path / "checkpoint",
+            checkpoint_every=settings.checkpoint_every,
+            callbacks=[_record_epochs(run, folder)],
+            steps_per_call=_steps_per_call(run),
+        )
+    except CheckpointError as error:
+        raise RunError(str(error)) from error
+
+
+def _steps_per_call(run: Run) -> int | None:
+    # The steps of a small network without convolutions are faster in one call, on CPU too.
+    return STEPS_PER_CALL_ON_ACCELERATORS if isinstance(run.examples, Points) else None
 
 
 def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
@@ -106,81 +122,87 @@ def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
 def summarise(run: Run, path: Path) -> Record:
     """Evaluates a run that `load` read from this folder, and rewrites the folder's summary."""
     folder = RunFolder(path)
-    results = _results(run, folder)
-    summary = folder.read_summary() | results | {"steps": int(run.state.step)}
+    before, results = folder.read_summary(), _results(run, folder)
+    kept = {"status": before["status"]} if before.get("status") == "baseline incomplete" else {}
+    summary = before | results | {"steps": run.fit.num_steps} | kept
     folder.write_summary(summary)
     return summary
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Run:
-    """Returns the run of a folder, with the trained `state` and, in `model`, the saved prior.
+    """Returns the trained run of a folder.
 
     Args:
         path: the run folder.
         overrides: changes to the evaluation section.
+
+    Raises:
+        RunError: there is no such run, it is not finished, or its files are damaged.
     """
     folder = RunFolder(path)
-    config = folder.load_config(overrides)
-    fresh = set_up(config)
-    saved = folder.restore(fresh.checkpoint(fresh.state, fresh.loop.no_totals(fresh.state)))
-    model = dataclasses.replace(fresh.model, prior=saved["prior"])
-    return dataclasses.replace(fresh, model=model, state=saved["state"])
+    run = set_up(folder.load_config(overrides))
+    return dataclasses.replace(run, result=folder.read_fit(run.model, run.method, run.likelihood))
 
 
-def _record_epochs(run: Run, folder: RunFolder) -> Callable[[int, training.State, Record], None]:
+def _record_epochs(run: Run, folder: RunFolder) -> Callable[[Record, Fit], None]:
     """Returns a function to call after each epoch, which writes the epoch's line of metrics.
 
-    As often as the settings ask, it also scores the held-out examples and saves a checkpoint. The
-    caller does both after the last epoch.
+    As often as the settings ask, it also scores the held-out examples.
     """
-    settings = run.config.training
+    every = run.config.training.evaluate_every
 
-    def at_epoch_end(epoch: int, state: training.State, line: Record) -> None:
+    def at_epoch_end(line: Record, now: Fit) -> None:
         if "squared_error" in line:
             line["rmse"] = math.sqrt(line.pop("squared_error"))
-        if epoch % settings.evaluate_every == 0:
-            predicted = run.predict_held_out(gaussian.mean(evaluated(state)), intervals=False)
-            line[f"{run.examples.held_out_name}_at_posterior_mean"] = _score(run, predicted)
-        folder.append_metrics(line)
-        if epoch % settings.checkpoint_every == 0 and epoch < settings.epochs:
-            totals = run.loop.no_totals(state)
-            folder.save(int(state.step), run.checkpoint(state, totals))
+        if line["epoch"] % every == 0:
+            line |= _held_out_scores(dataclasses.replace(run, result=now))
+        folder.write_metrics(now.history)
 
     return at_epoch_end
 
 
-def _report_interruption(folder: RunFolder, step: int) -> None:
-    folder.write_summary({"status": "interrupted", "steps": step})
-    print(
-        f"stopped after step {step}; the state is saved in {folder.path}: continue with --resume",
-        file=sys.stderr,
-    )
+def _held_out_scores(run: Run) -> Record:
+    """Returns the scores during training: at the mean of a posterior around one mode."""
+    posterior, name = run.fit.posterior, run.examples.held_out_name
+    if isinstance(posterior, MeanField) and not jax.tree.leaves(posterior.variables):
+        predicted = run.predict_held_out(gaussian.mean(posterior.tree), intervals=False)
+        return {f"{name}_at_posterior_mean": _score(run, predicted)}
+    return {name: _score(run, run.predict_held_out(posterior, intervals=False))}
 
 
 def _results(run: Run, folder: RunFolder) -> Record:
     """Returns the scores of the posterior predictive on the held-out examples, and the setting."""
-    settings, posterior = run.config.evaluation, evaluated(run.state)
-    kl_key = jax.random.fold_in(named_key(run.config.seed, "evaluation"), settings.num_samples)
-    random = gaussian.random_leaves(posterior)
-    with noise.generator(run.config.training.generator):
-        kl = float(run.model.kl(posterior, key=kl_key))
+    settings = run.config.evaluation
+    random = gaussian.random_leaves(run.model.posterior)
     return {
         "status": "finished",
         "run": str(folder.path),
         **_score(run, run.held_out_predictive),
-        **_compared_with_truth(run, posterior),
-        "kl": kl,
+        **_compared_with_truth(run),
+        **_divergence(run),
         "evaluated_on": run.examples.held_out_name,
         "num_held_out": len(run.examples.held_out[0]),
         "num_samples": settings.num_samples,
         "num_train": run.examples.num_train,
-        "num_weights": sum(x.size for x in jax.tree.leaves(gaussian.mean(posterior))),
+        "num_weights": sum(x.size for x in jax.tree.leaves(gaussian.mean(run.model.posterior))),
         "num_random_weights": sum(q.size for q in random.values()),
         "epochs": run.config.training.epochs,
         "seed": run.config.seed,
+        "diagnosis": [str(finding) for finding in run.fit.diagnosis],
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
+
+
+def _divergence(run: Run) -> Record:
+    """Returns the KL divergence of a mean-field posterior."""
+    if not isinstance(run.fit.posterior, MeanField):
+        return {}
+    kl_key = jax.random.fold_in(
+        named_key(run.config.seed, "evaluation"), run.config.evaluation.num_samples
+    )
+    with noise.generator(run.config.training.generator):
+        return {"kl": float(run.model.kl(run.weights, key=kl_key))}
 
 
 def _score(run: Run, predicted: Prediction) -> dict[str, float]:
@@ -191,54 +213,45 @@ def _score(run: Run, predicted: Prediction) -> dict[str, float]:
     return scores.of_numbers(predicted, targets)
 
 
-def _compared_with_truth(run: Run, posterior: PyTree) -> Record:
+def _compared_with_truth(run: Run) -> Record:
     """Returns both uncertainties inside and outside of the training range of a curve."""
     if not isinstance(run.examples, Points):
         return {}
     curve = run.examples.curve
     x = curve.grid()
-    predicted = run.predict(posterior, x[:, None])
+    predicted = run.predict(run.fit.posterior, x[:, None])
     assert isinstance(predicted, Regression)
     return scores.of_curve(predicted, x, curve)
 
 
-def _train_baseline(run: Run, folder: RunFolder, interrupted: Callable[[], bool]) -> Record:
-    """Trains the same network from the same initial means with ordinary weights, and saves it."""
-    settings = run.config.optimizer
-    epochs = run.config.evaluation.baseline_epochs or run.config.training.epochs
-    optimizer = assembly.build_optimizer(
-        settings, steps_per_epoch=run.loop.steps_per_epoch, epochs=epochs
-    )
-    step = assembly.deterministic_step(
-        run.model, run.likelihood, optimizer, average=settings.average
-    )
-    state = training.init(
-        gaussian.mean(run.model.posterior),
-        optimizer,
-        variables=run.model.variables,
-        average=settings.average is not None,
-    )
-    loop = build_loop(
-        step,
-        run.examples,
-        noise="baseline",
-        seed=run.config.seed,
-        batch_size=run.config.training.batch_size,
+def _train_baseline(run: Run, folder: RunFolder) -> Record:
+    """Trains the same network from the same initial means with ordinary weights, and saves it.
+
+    Raises:
+        Interrupted: with the state saved in the folder; the run can be resumed.
+    """
+    settings = run.config.training
+    epochs = run.config.evaluation.baseline_epochs or settings.epochs
+    steps = run.examples.num_train // settings.batch_size
+    print("Training the deterministic baseline.", file=sys.stderr)
+    result = fit(
+        build.keys_of(run.config.seed, baseline=True),
+        dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),
+        run.examples.train,
+        method=build.maximum_likelihood(run.config.optimizer, steps_per_epoch=steps, epochs=epochs),
+        likelihood=run.likelihood,
         epochs=epochs,
+        batch_size=settings.batch_size,
+        metric_fn=partial(build.batch_metrics, run.likelihood),
+        checkpoint=folder.path / "baseline_checkpoint",
+        checkpoint_every=settings.checkpoint_every,
+        steps_per_call=_steps_per_call(run),
     )
-    started = time.perf_counter()
-    state, _ = loop.run(
-        state,
-        loop.no_totals(state),
-        name="deterministic baseline, epoch",
-        at_epoch_end=lambda *_: None,
-        interrupted=interrupted,
-    )
-    if interrupted():
-        print("the run is complete; the deterministic baseline was stopped early", file=sys.stderr)
-    folder.save_baseline(evaluated(state))
+    weights = weights_of(result.posterior)
+    folder.save_baseline(weights)
+    folder.remove("baseline_checkpoint")
     return {
-        **_score(run, run.predict_held_out(evaluated(state))),
-        "epochs": int(state.step) // loop.steps_per_epoch,
-        "train_seconds": round(time.perf_counter() - started, 2),
+        **_score(run, run.predict_held_out(weights)),
+        "epochs": epochs,
+        "train_seconds": round(sum(line["seconds"] for line in result.history), 2),
     }

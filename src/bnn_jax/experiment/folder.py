@@ -2,7 +2,8 @@
 
     config.yaml       the resolved settings
     metrics.jsonl     one line per epoch
-    checkpoint/       the newest state (orbax): posterior, prior, optimizer state, step
+    checkpoint/       the newest state of training, see `bnn_jax.fitting.checkpoint`
+    posterior/        the result, as `Fit.save` writes it
     baseline/         the trained weights of the deterministic baseline (orbax); folders of
                       older runs have them in twin/
     summary.json      the results
@@ -13,6 +14,7 @@ nothing.
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,12 @@ from jaxtyping import PyTree
 
 from bnn_jax import config as configs
 from bnn_jax.config.schema import Config
+from bnn_jax.fitting import Fit
+from bnn_jax.infer.method import Method
+from bnn_jax.likelihoods import Likelihood
+from bnn_jax.transforms import BayesianModel
+
+POSTERIOR = "posterior"  # the folder of the result of training
 
 Record = dict[str, Any]  # a JSON object
 
@@ -68,11 +76,14 @@ class RunFolder:
         return folder
 
     def check_resumable(self, config: Config) -> None:
-        """Checks that the folder holds a run of these settings, with a checkpoint.
+        """Checks that the folder is free, or holds a run of these settings.
 
         Raises:
-            RunError: it does not.
+            RunError: it holds another run.
         """
+        if not self.config_file.is_file():
+            RunFolder.new(self.path)
+            return
         saved = self.load_config()
         same = {"output": config.output}
         if saved.model_copy(update=same) != config:
@@ -87,7 +98,6 @@ class RunFolder:
                 f"The run in {self.path} has other settings ({', '.join(changed)}): resume it with "
                 "the settings it was started with, or start a new run in another output.dir."
             )
-        self._newest()
 
     def load_config(self, overrides: Sequence[str] = ()) -> Config:
         """Returns the run's settings. Overrides may change the evaluation section.
@@ -107,43 +117,44 @@ class RunFolder:
 
     def create(self, config: Config) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        self.config_file.write_text(configs.dump(config))
+        if not self.config_file.is_file():
+            _write(self.config_file, configs.dump(config))
 
-    def append_metrics(self, line: Record) -> None:
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def keep_metrics_until(self, epoch: int) -> None:
-        """Removes the lines of later epochs, which a resumed run repeats."""
+    def write_metrics(self, history: Sequence[Record]) -> None:
+        """Adds the line of the last epoch, or replaces the file if it does not precede it."""
         file = self.path / "metrics.jsonl"
-        if file.is_file():
-            lines = [x for x in file.read_text().splitlines() if json.loads(x)["epoch"] <= epoch]
-            file.write_text("".join(line + "\n" for line in lines))
+        lines = [json.dumps(line) for line in history]
+        if file.is_file() and file.read_text().splitlines() == lines[:-1]:
+            with file.open("a") as end:
+                end.write(lines[-1] + "\n")
+        else:
+            _write(file, "".join(line + "\n" for line in lines))
 
     def write_summary(self, summary: Record) -> None:
-        partial = self.path / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        partial.replace(self.path / "summary.json")
+        _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def read_summary(self) -> Record:
         file = self.path / "summary.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
-    def save(self, step: int, tree: PyTree) -> None:
-        """Saves a checkpoint, unless one of this step exists."""
-        with self._manager() as manager:
-            if manager.latest_step() != step:
-                manager.save(step, args=ocp.args.StandardSave(_arrays(tree)))
+    def read_fit(self, model: BayesianModel, method: Method, likelihood: Likelihood) -> Fit:
+        """Returns the result of training.
 
-    def restore(self, like: PyTree) -> PyTree:
-        """Returns the newest checkpoint as a tree of the structure, shapes and dtypes of `like`."""
-        step = self._newest()
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(like))
-        with self._manager() as manager:
-            try:
-                return manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            except (ValueError, OSError, KeyError) as error:
-                raise _unreadable(f"The checkpoint of step {step}", self.path, error) from error
+        Raises:
+            RunError: the run is not finished, or its posterior cannot be read.
+        """
+        if not (self.path / POSTERIOR / "fit.json").is_file():
+            raise RunError(
+                f"The run in {self.path} is not finished: continue it with train --resume."
+            )
+        try:
+            return Fit.load(self.path / POSTERIOR, model, method=method, likelihood=likelihood)
+        except (ValueError, OSError, KeyError) as error:
+            raise _unreadable("The posterior", self.path, error) from error
+
+    def remove(self, name: str) -> None:
+        """Removes a part of the run that is no longer needed."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
 
     def save_baseline(self, weights: PyTree) -> None:
         """Saves the weights of the deterministic baseline, and replaces earlier ones."""
@@ -163,29 +174,18 @@ class RunFolder:
             except (ValueError, OSError, KeyError) as error:
                 raise _unreadable("The deterministic baseline", self.path, error) from error
 
-    def _newest(self) -> int:
-        """Returns the step of the newest checkpoint."""
-        step = None  # a checkpoint manager would create the folder
-        if (self.path / "checkpoint").is_dir():
-            with self._manager() as manager:
-                step = manager.latest_step()
-        if step is None:
-            raise RunError(
-                f"The run in {self.path} has no checkpoint, because it was stopped too early: "
-                "train it again."
-            )
-        return int(step)
-
-    def _manager(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        return ocp.CheckpointManager(self.path / "checkpoint", options=options)
-
 
 def _unreadable(what: str, path: Path, error: Exception) -> RunError:
     return RunError(
         f"{what} in {path} cannot be read: it is damaged, or was written by another version. Train "
         f"the run again ({' '.join(str(error).split())[:120]})."
     )
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 def _arrays(tree: PyTree) -> PyTree:

@@ -1,50 +1,61 @@
-"""A run in memory: the objects built from its settings, and its predictions."""
+"""A run in memory: the objects built from its settings, its result, and its predictions."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax import gaussian, noise
-from bnn_jax import train as training
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build as assembly
+from bnn_jax.experiment import build, scores
 from bnn_jax.experiment import examples as run_data
-from bnn_jax.experiment import scores
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
-from bnn_jax.fitting.divergence import Totals
-from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS, Loop, Step
+from bnn_jax.fitting import Fit
+from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Categorical, Likelihood
+from bnn_jax.posteriors import MeanField, Posterior
 from bnn_jax.predictive.posterior_predictive import Classification, Regression, predict
 from bnn_jax.transforms import BayesianModel
 
 Prediction = Classification | Regression
 
 
-class Checkpoint(TypedDict):
-    """The saved values: everything that training continues from, and the prior."""
-
-    state: training.State
-    prior: PyTree
-    totals: Totals
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The objects of a run, built from its settings."""
+    """The objects of a run, built from its settings.
+
+    Attributes:
+        config: the settings.
+        examples: the data, on the device.
+        likelihood: the distribution of targets given the network's outputs.
+        model: the Bayesian network at its initial posterior. It takes inputs as in `examples`.
+        method: the inference method.
+        result: what training returned; None before.
+    """
 
     config: Config
     examples: Images | Points
     likelihood: Likelihood
     model: BayesianModel
-    loop: Loop
-    state: training.State
+    method: Method
+    result: Fit | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """The result of training."""
+        if self.result is None:
+            raise RunError("The run is not trained: call `experiment.train` or `experiment.load`.")
+        return self.result
+
+    @property
+    def weights(self) -> PyTree:
+        """The trained params tree: with Gaussian leaves if mean-field, else the posterior mean."""
+        return weights_of(self.fit.posterior)
 
     @property
     def images(self) -> Images:
@@ -73,10 +84,8 @@ class Run:
         """
 
         def call(weights: PyTree, batch: Array) -> Array:
-            inputs = self.examples.as_inputs(batch)
-            return self.model.network.call(weights, self.model.variables, inputs).astype(
-                jnp.float32
-            )
+            outputs = self.model.network.call(weights, self.model.variables, batch)
+            return outputs.astype(jnp.float32)
 
         return jax.jit(call)
 
@@ -87,7 +96,7 @@ class Run:
 
     def predict(
         self,
-        posterior: PyTree,
+        posterior: Posterior | PyTree,
         inputs: ArrayLike,
         targets: ArrayLike | None = None,
         *,
@@ -100,28 +109,42 @@ class Run:
         """Returns `bnn_jax.predictive.predict` with the settings of this run's evaluation section.
 
         Args:
-            posterior: a params tree with Gaussian leaves, from which weights are sampled; or one
-                without, for one deterministic network.
+            posterior: a posterior; or a params tree, with Gaussian leaves, from which weights are
+                sampled, or without, for one deterministic network.
             inputs: images in uint8, or x (examples, 1), as in `examples`.
             targets: labels, or y (examples, 1).
             num_samples, antithetic, likelihood: in place of the settings. The temperature of the
-                settings applies to a posterior with Gaussian leaves only.
+                settings applies to random weights only.
             keep_samples, levels: as in `bnn_jax.predictive.predict`.
         """
         settings = self.config.evaluation
-        if gaussian.random_leaves(posterior):
+        tree: PyTree = posterior
+        if isinstance(posterior, MeanField) and not jax.tree.leaves(posterior.variables):
+            tree = posterior.tree
+        if isinstance(tree, Posterior) or gaussian.random_leaves(tree):
             num_samples = settings.num_samples if num_samples is None else num_samples
             antithetic = settings.antithetic if antithetic is None else antithetic
             if likelihood is None and isinstance(self.likelihood, Categorical):
                 likelihood = Categorical(temperature=settings.temperature)
+        likelihood = self.likelihood if likelihood is None else likelihood
         with noise.generator(self.config.training.generator):
+            if isinstance(tree, Posterior):
+                now = dataclasses.replace(self.fit, posterior=tree, likelihood=likelihood)
+                return now.predict(
+                    inputs,
+                    num_samples,
+                    targets=targets,
+                    batch_size=settings.batch_size,
+                    keep_samples=keep_samples,
+                    levels=levels,
+                )
             return predict(
                 named_key(self.config.seed, "evaluation"),
                 self.outputs,
                 inputs,
                 num_samples,
-                likelihood=self.likelihood if likelihood is None else likelihood,
-                posterior=posterior,
+                likelihood=likelihood,
+                posterior=tree,
                 targets=targets,
                 batch_size=settings.batch_size,
                 antithetic=bool(antithetic),
@@ -129,7 +152,9 @@ class Run:
                 levels=levels,
             )
 
-    def predict_held_out(self, posterior: PyTree, *, intervals: bool = True) -> Prediction:
+    def predict_held_out(
+        self, posterior: Posterior | PyTree, *, intervals: bool = True
+    ) -> Prediction:
         """Returns the predictive of the held-out examples.
 
         Args:
@@ -142,16 +167,12 @@ class Run:
     @cached_property
     def held_out_predictive(self) -> Prediction:
         """The predictive of the held-out examples under the trained posterior, computed once."""
-        return self.predict_held_out(evaluated(self.state))
-
-    def checkpoint(self, state: training.State, totals: Totals) -> Checkpoint:
-        """Returns the values to save."""
-        return {"state": state, "prior": self.model.prior, "totals": totals}
+        return self.predict_held_out(self.fit.posterior)
 
 
-def evaluated(state: training.State) -> PyTree:
-    """Returns the posterior to evaluate: its moving average if there is one."""
-    return state.posterior if state.average is None else state.average
+def weights_of(posterior: Posterior) -> PyTree:
+    """Returns the tree of a mean-field posterior, and the mean of others."""
+    return posterior.tree if isinstance(posterior, MeanField) else posterior.mean()
 
 
 def set_up(config: Config) -> Run:
@@ -162,16 +183,15 @@ def set_up(config: Config) -> Run:
     """
     epochs, batch_size = config.training.epochs, config.training.batch_size
     examples = run_data.load(config.data, config.model, batch_size=batch_size, seed=config.seed)
-    likelihood = assembly.build_likelihood(config.likelihood)
-    model = assembly.build_model(
-        assembly.build_network(
+    model = build.build_model(
+        build.build_network(
             config.model,
-            num_outputs=assembly.num_outputs(config.likelihood, examples),
+            num_outputs=build.num_outputs(config.likelihood, examples),
             dtype=config.training.dtype,
         ),
         examples.as_inputs(examples.train[0][:1]),
         posterior=config.posterior,
-        prior=assembly.build_prior(config.prior),
+        prior=build.build_prior(config.prior),
         estimator=config.estimator,
         seed=config.seed,
     )
@@ -181,53 +201,16 @@ def set_up(config: Config) -> Run:
             f"objective.kl_every ({config.objective.kl_every}) is more than the {steps} steps of "
             "an epoch, so some epochs would have no value of the KL: set it to at most that."
         )
-    optimizer = assembly.build_optimizer(config.optimizer, steps_per_epoch=steps, epochs=epochs)
-    step = assembly.bayesian_step(
-        config.objective,
-        model,
-        likelihood,
-        optimizer,
-        num_train=examples.num_train,
-        steps_per_epoch=steps,
-        epochs=epochs,
-        average=config.optimizer.average,
-    )
-    average = config.optimizer.average is not None
     return Run(
         config=config,
         examples=examples,
-        likelihood=likelihood,
-        model=model,
-        loop=build_loop(
-            step, examples, noise="noise", seed=config.seed, batch_size=batch_size, epochs=epochs
+        likelihood=build.build_likelihood(config.likelihood),
+        model=model.preprocessed(examples.as_inputs),
+        method=build.bayes_by_backprop(
+            config.objective,
+            config.optimizer,
+            num_train=examples.num_train,
+            steps_per_epoch=steps,
+            epochs=epochs,
         ),
-        state=training.init(model.posterior, optimizer, variables=model.variables, average=average),
     )
-
-
-def build_loop(
-    step: Step, examples: Images | Points, *, noise: str, seed: int, batch_size: int, epochs: int
-) -> Loop:
-    """Returns the loop of a step over the training examples.
-
-    Args:
-        step: the training step.
-        examples: of the run.
-        noise: the name of the key for the noise of the steps, see `named_key`.
-        seed: of the run.
-        batch_size: examples in a step.
-        epochs: passes over the examples.
-    """
-    loop = Loop(
-        step=step,
-        examples=examples.train,
-        prepare=examples.as_inputs,
-        run_key=named_key(seed, noise),
-        order_key=named_key(seed, "batches"),
-        batch_size=batch_size,
-        epochs=epochs,
-    )
-    if isinstance(examples, Points):
-        # The steps of a small network without convolutions are faster in one call, on CPU too.
-        return dataclasses.replace(loop, steps_per_call=STEPS_PER_CALL_ON_ACCELERATORS)
-    return loop

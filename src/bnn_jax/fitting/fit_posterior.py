@@ -10,7 +10,6 @@ bit where the fit that never stopped does.
 """
 
 import dataclasses
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -28,10 +27,11 @@ from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
 from bnn_jax.fitting.early_stopping import EarlyStopping
 from bnn_jax.fitting.interrupts import interruptible
+from bnn_jax.fitting.keys import Keys
 from bnn_jax.fitting.lock import locked
 from bnn_jax.fitting.loop import Loop
 from bnn_jax.fitting.modes import Modes, has_batch_statistics, modes_of
-from bnn_jax.fitting.result import Fit
+from bnn_jax.fitting.result import Fit, to_json
 from bnn_jax.fitting.standardize import Affine, Standardizer
 from bnn_jax.fitting.watch import Callback, Watch
 from bnn_jax.infer.method import Inference, Method, State
@@ -41,11 +41,24 @@ from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import MeanField, Point, Posterior
 from bnn_jax.transforms import BayesianModel
 
+Augment = Callable[[PRNGKey, Any], Any]
 MetricFn = Callable[[Any, Array], Mapping[str, Array]]
 
 
+class Interrupted(KeyboardInterrupt):
+    """A fit that was interrupted.
+
+    Attributes:
+        steps: the number of steps taken.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(f"stopped after step {steps}")
+        self.steps = steps
+
+
 def fit(
-    key: PRNGKey,
+    key: PRNGKey | Keys,
     model: BayesianModel,
     data: Data,
     *,
@@ -56,6 +69,7 @@ def fit(
     validation: Data | None = None,
     validate_every: int = 1,
     standardize: bool = False,
+    augment: Augment | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
     checkpoint_minutes: float = 10.0,
@@ -65,12 +79,13 @@ def fit(
     train_rest: bool = True,
     train_kwargs: Mapping[str, Any] | None = None,
     eval_kwargs: Mapping[str, Any] | None = None,
+    steps_per_call: int | None = None,
     progress: bool = True,
 ) -> Fit:
     """Infers the posterior of a network's weights from data.
 
     Args:
-        key: determines every random number.
+        key: determines every random number; `Keys` gives each purpose its own.
         model: what `to_bnn` returned: the network, the prior, and which weights are random. The
             posterior starts at its params.
         data: (inputs, targets): arrays with the examples on axis 0; inputs may be a pytree of
@@ -82,7 +97,10 @@ def fit(
         batch_size: examples a step. Those left over at the end of an epoch are not used in it.
         validation: held-out (inputs, targets), scored every `validate_every` epochs.
         standardize: give inputs and targets of a regression mean 0 and standard deviation 1, by
-            the training data's statistics. Predictions are in the targets' units.
+            the training data's statistics; only the inputs if the targets are classes.
+            Predictions are in the targets' units.
+        augment: (key, inputs) -> inputs, a random change of each batch in training, such as
+            `data.pad_crop_flip`.
         checkpoint: a folder. The state is saved there at the start, every `checkpoint_every`
             epochs and `checkpoint_minutes` minutes, and when the fit is interrupted by Ctrl-C or
             a request to terminate; the last three states are kept. If the folder holds a state of
@@ -96,6 +114,9 @@ def fit(
         train_kwargs, eval_kwargs: keyword arguments that put the network into training and into
             evaluation mode. Arguments called train, training, is_training, deterministic and
             use_running_average are found, and so are the modes of NNX layers.
+        steps_per_call: steps run by one compiled call; by default 1 on CPU, where convolutions in
+            a compiled loop are slow, and 50 on accelerators. Small networks without convolutions
+            are faster with 50 on CPU too.
         progress: show a progress bar, or a line for each epoch.
 
     Returns:
@@ -105,7 +126,7 @@ def fit(
         TypeError, ValueError: a wrong call or unsuitable data, before any work.
         Diverged: the loss or the weights are not finite; the checkpoints are of earlier steps.
         LockedError: another process uses the checkpoint folder.
-        KeyboardInterrupt: interrupted; with `checkpoint`, the state was saved.
+        Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
     """
     inputs, targets = checks.checked(data, likelihood, "data")
     checks.check_counts(
@@ -125,13 +146,16 @@ def fit(
     problem = Problem(model, modes.forward, *common, *rest, shapes.of(examples[0], batch_size))
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
-    init_key, noise_key, order_key, predict_key = jax.random.split(key, 4)
-    loop = Loop(run.step, examples, _as_it_is, noise_key, order_key, batch_size, epochs)
-    settings = f"{method} {likelihood} {epochs=} {batch_size=} {standardize=} {train_rest=}"
+    keys = Keys.of(key)
+    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)
+    if steps_per_call is not None:
+        loop = dataclasses.replace(loop, steps_per_call=steps_per_call)
+    settings = f"{to_json(method)} {to_json(likelihood)} {epochs=} {batch_size=}"
+    settings += f" {standardize=} {train_rest=}"
     watch = Watch(
-        fit=_unfitted(problem, modes, method, scaling, predict_key),
+        fit=_unfitted(problem, modes, method, scaling, keys.predict),
         run=run,
-        folder=_folder(checkpoint, key, problem, data, settings),
+        folder=_folder(checkpoint, keys, problem, data, settings),
         checkpoint_every=checkpoint_every,
         checkpoint_minutes=checkpoint_minutes,
         epochs=epochs,
@@ -140,7 +164,7 @@ def fit(
         callbacks=callbacks,
         early_stopping=early_stopping,
     )
-    state = _trained(run, loop, init_key, watch, progress)
+    state = _trained(run, loop, keys.init, watch, progress)
     posterior = _with_batch_statistics(run.posterior(state), modes, loop)
     found = diagnose(posterior, model, watch.fit.history, num_data)
     return dataclasses.replace(watch.fit, posterior=posterior, diagnosis=found)
@@ -167,19 +191,17 @@ def _unfitted(
 
 
 def _folder(
-    path: str | Path | None, key: PRNGKey, problem: Problem, data: Data, settings: str
+    path: str | Path | None, keys: Keys, problem: Problem, data: Data, settings: str
 ) -> checkpoints.Folder | None:
     """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
     if path is None:
         return None
     model = problem.model
-    text = f"{settings} estimators={dict(model.estimators)}"
     fingerprint = {
         "data": checkpoints.hash_of(data),
-        "key": checkpoints.hash_of(key),
+        "key": checkpoints.hash_of(keys),
         "model": checkpoints.hash_of((model.posterior, model.variables, model.prior)),
-        # Functions are printed with their addresses, which differ between processes.
-        "settings": re.sub(r" at 0x[0-9a-f]+", "", text),
+        "settings": f"{settings} estimators={dict(model.estimators)}",
     }
     return checkpoints.Folder(path, fingerprint)
 
@@ -206,7 +228,7 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
         if asked():
             where = f"; the state is in {watch.folder.path}" if watch.folder else ""
             print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
-            raise KeyboardInterrupt
+            raise Interrupted(int(state.step))
     if run.finish is not None:
         state = run.finish(state, partial(_batches, loop))
     if run.diagnostics is not None and watch.fit.history:
@@ -233,10 +255,6 @@ def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Po
     return dataclasses.replace(posterior, variables=variables)
 
 
-def _as_it_is(inputs: PyTree) -> PyTree:
-    return inputs
-
-
 def _batches(loop: Loop) -> Iterator[Batch]:
     """Yields the training data in order, in batches; the last one may be smaller."""
     inputs, targets = loop.examples
@@ -258,17 +276,12 @@ def _standardizer(
 ) -> Standardizer:
     if not standardize:
         return Standardizer()
-    if not isinstance(likelihood, Regression) or likelihood.integers:
-        raise ValueError(
-            "standardize is for regression with real targets; "
-            f"{type(likelihood).__name__} has none: leave it out."
-        )
     if not hasattr(inputs, "ndim"):
         raise ValueError("standardize needs inputs that are one array, not a tree of arrays.")
-    return Standardizer(Affine.of(inputs), Affine.of(targets))
+    real = isinstance(likelihood, Regression) and not likelihood.integers
+    return Standardizer(Affine.of(inputs), Affine.of(targets) if real else None)
 
 
 def _on_device(inputs: PyTree, targets: Any, scaling: Standardizer) -> tuple[PyTree, Array]:
-    if scaling.inputs is not None and scaling.targets is not None:
-        inputs, targets = scaling.inputs.apply(inputs), scaling.targets.apply(targets)
-    return jax.tree.map(jnp.asarray, (inputs, targets))
+    scaled = scaling.of_inputs(inputs), scaling.of_targets(targets)
+    return jax.tree.map(jnp.asarray, scaled)

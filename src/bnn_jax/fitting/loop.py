@@ -38,6 +38,8 @@ STEPS_BETWEEN_DISPLAYS = 50
 # Each check waits for the device.
 CALLS_BETWEEN_CHECKS = 10
 
+AUGMENT = 2**30  # fold_in(order key, AUGMENT + step) is the key of a step's augmentation
+
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
@@ -46,7 +48,7 @@ class Loop:
     Attributes:
         step: a step as `train.build_step` makes it.
         examples: (inputs, labels), arrays on the device.
-        prepare: makes the network's input of gathered inputs, inside the step.
+        augment: (key, inputs) -> inputs, a random change of a batch, inside the step; or None.
         run_key: gives the steps' noise.
         order_key: gives the epochs' orders.
         batch_size: examples a step; those left over at the end of an epoch wait for the next.
@@ -56,7 +58,7 @@ class Loop:
 
     step: Step
     examples: tuple[PyTree, Array]
-    prepare: Callable[[Any], Any]
+    augment: Callable[[PRNGKey, Any], Any] | None
     run_key: PRNGKey
     order_key: PRNGKey
     batch_size: int
@@ -87,8 +89,11 @@ class Loop:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
             inputs, labels = jax.tree.map(lambda a: a[index], examples)
-            batch = self.prepare(inputs), labels
-            state, info = self.step(state, key, batch)
+            if self.augment is not None:
+                # The order's key has no other use at this index.
+                augment_key = jax.random.fold_in(self.order_key, AUGMENT + state.step)
+                inputs = self.augment(augment_key, inputs)
+            state, info = self.step(state, key, (inputs, labels))
             return state, totals.add(state, info)
 
         def many(
@@ -113,10 +118,10 @@ class Loop:
         """The sums before the first step of an epoch."""
         batch = jax.tree.map(lambda x: x[: self.batch_size], self.examples)
 
-        def info(now: State, key: PRNGKey, inputs: Any, labels: Any) -> StepInfo:
-            return self.step(now, key, (self.prepare(inputs), labels))[1]
+        def info(now: State, key: PRNGKey, batch: Any) -> StepInfo:
+            return self.step(now, key, batch)[1]
 
-        shapes = jax.eval_shape(info, state, self.run_key, *batch)
+        shapes = jax.eval_shape(info, state, self.run_key, batch)
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return Totals(sums, zero_flag())
 

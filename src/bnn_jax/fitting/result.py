@@ -75,32 +75,26 @@ class Fit:
         Args:
             x: inputs as given to `fit`, in their own units.
             num_samples: weight samples; by default all draws of a posterior that has finitely
-                many, and 32 of others.
+                many, and 32 of others. A posterior of one network is predicted with once.
             key: gives the noise of the weight samples; by default the fit's own.
             targets: asks for their log probability; in their own units.
             options: those of `bnn_jax.predict`, such as levels=(0.05, 0.95).
         """
         own = size(self.posterior)
-        count = num_samples or own or NUM_SAMPLES
-        inputs = self._inputs(x)
-        if targets is not None:
-            targets = np.asarray(targets)
-            if self.scaling.targets is not None:
-                targets = self.scaling.targets.apply(targets)
+        # One network has one prediction.
+        count = 1 if own == 1 else num_samples or own or NUM_SAMPLES
         predicted: Classification | Regression = predict(
             self.key if key is None else key,
             self.model,
-            inputs,
+            self.scaling.of_inputs(x),
             count,
             likelihood=self.likelihood,
             posterior=self.posterior,
-            targets=targets,
+            targets=None if targets is None else self.scaling.of_targets(np.asarray(targets)),
             **self.eval_kwargs,
             **options,
         )
-        if self.scaling.targets is None or not isinstance(predicted, Regression):
-            return predicted
-        return self.scaling.targets.undo(predicted)
+        return self.scaling.undo(predicted)
 
     def evaluate(
         self, x: PyTree, y: ArrayLike, num_samples: int | None = None, **options: Any
@@ -124,8 +118,8 @@ class Fit:
         An earlier fit in the folder is replaced when the new one is complete.
         """
         record = {
-            "method": _to_json(self.method),
-            "likelihood": _to_json(self.likelihood),
+            "method": to_json(self.method),
+            "likelihood": to_json(self.likelihood),
             "scaling": {
                 name: None if a is None else [a.shift.tolist(), a.scale.tolist()]
                 for name, a in vars(self.scaling).items()
@@ -200,11 +194,6 @@ class Fit:
             inputs=inputs,
         )
 
-    def _inputs(self, x: PyTree) -> PyTree:
-        if self.scaling.inputs is None:
-            return x
-        return self.scaling.inputs.apply(x)
-
 
 def _posterior_like(run: Inference) -> PyTree:
     """Returns the posterior of a finished fit with shapes in the place of its arrays."""
@@ -222,13 +211,13 @@ def _key_data(key: PRNGKey) -> Any:
     return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
 
 
-def _to_json(value: Any) -> Any:
-    """Returns a dataclass as {"name": ..., field: ...}; None where a field is no plain value."""
+def to_json(value: Any) -> Any:
+    """Returns a dataclass as {"name": ..., field: ...}, where "custom" stands for opaque values."""
     if isinstance(value, bool | int | float | str | None):
         return value
     if dataclasses.is_dataclass(value):
         name = getattr(value, "name", type(value).__name__)
-        fields = {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"name": name, **fields}
     return {"name": "custom"}
 

@@ -9,10 +9,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, PyTree
 
-from bnn_jax.predictive import Regression
+from bnn_jax.predictive import Classification, Regression
 
+Prediction = Classification | Regression
 Statistic = Float[np.ndarray, "..."]
 
 
@@ -60,3 +61,17 @@ class Standardizer:
 
     inputs: Affine | None = None
     targets: Affine | None = None
+
+    def of_inputs(self, x: PyTree) -> PyTree:
+        """Returns inputs as the network gets them."""
+        return x if self.inputs is None else self.inputs.apply(x)
+
+    def of_targets(self, y: ArrayLike) -> ArrayLike:
+        """Returns targets as the likelihood gets them."""
+        return y if self.targets is None else self.targets.apply(y)
+
+    def undo(self, predicted: Prediction) -> Prediction:
+        """Returns a prediction in the units of the targets."""
+        if self.targets is None or not isinstance(predicted, Regression):
+            return predicted
+        return self.targets.undo(predicted)

@@ -7,6 +7,7 @@ from typing import NoReturn
 from jaxtyping import PyTree
 
 from bnn_jax.networks.hook import Hook
+from bnn_jax.networks.preprocess import Preprocess, preprocessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +17,10 @@ class FunctionNetwork:
     function: Callable[..., PyTree]
     params: PyTree
     variables: None = None
+    preprocess: Preprocess | None = None
 
     def call(self, params: PyTree, variables: PyTree, *inputs: PyTree, **kwargs: PyTree) -> PyTree:
-        return self.function(params, *inputs, **kwargs)
+        return self.function(params, *preprocessed(self.preprocess, inputs), **kwargs)
 
     def call_with_hook(
         self,

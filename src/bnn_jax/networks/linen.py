@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from bnn_jax.gaussian import path_name
 from bnn_jax.networks.hook import Hook
+from bnn_jax.networks.preprocess import Preprocess, preprocessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,7 @@ class LinenNetwork:
     module: linen.Module
     params: PyTree
     variables: Mapping[str, PyTree]
+    preprocess: Preprocess | None = None
 
     @classmethod
     def from_module(cls, module: linen.Module, variables: PyTree) -> "LinenNetwork":
@@ -37,6 +39,7 @@ class LinenNetwork:
         return cls(module, linen.meta.unbox(dict(variables["params"])), others)
 
     def call(self, params: PyTree, variables: PyTree, *inputs: PyTree, **kwargs: PyTree) -> PyTree:
+        inputs = preprocessed(self.preprocess, inputs)
         return self.module.apply({"params": params, **variables}, *inputs, **kwargs)
 
     def call_with_hook(

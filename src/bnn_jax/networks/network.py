@@ -10,6 +10,7 @@ from bnn_jax.networks.function import FunctionNetwork
 from bnn_jax.networks.hook import Hook
 from bnn_jax.networks.linen import LinenNetwork
 from bnn_jax.networks.nnx import NnxNetwork
+from bnn_jax.networks.preprocess import Preprocess
 
 
 @runtime_checkable
@@ -20,6 +21,7 @@ class Network(Protocol):
         params: nested dicts of arrays.
         variables: all other state (batch statistics, streams, caches); None or empty if there is
             none.
+        preprocess: applied to the first input of a call; None for nothing.
     """
 
     @property
@@ -27,6 +29,9 @@ class Network(Protocol):
 
     @property
     def variables(self) -> PyTree: ...
+
+    @property
+    def preprocess(self) -> Preprocess | None: ...
 
     def call(self, params: PyTree, variables: PyTree, *inputs: PyTree, **kwargs: PyTree) -> PyTree:
         """Returns the outputs, or (outputs, new variables) when kwargs ask for mutable state."""

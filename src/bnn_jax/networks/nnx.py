@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from bnn_jax.gaussian import path_name
 from bnn_jax.networks.hook import Hook
+from bnn_jax.networks.preprocess import Preprocess, preprocessed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class NnxNetwork:
         graph: the module's structure.
         param_state: its params as an `nnx.State`.
         layers: {path of a layer: its type}.
+        preprocess: applied to the input of a call.
     """
 
     params: PyTree
@@ -30,6 +32,7 @@ class NnxNetwork:
     graph: nnx.GraphDef[nnx.Module]
     param_state: PyTree
     layers: Mapping[str, type]
+    preprocess: Preprocess | None = None
 
     @classmethod
     def from_module(cls, module: nnx.Module) -> "NnxNetwork":
@@ -47,6 +50,7 @@ class NnxNetwork:
         **kwargs: PyTree,
     ) -> PyTree:
         """Calls a method of the module, by name or as a function whose first argument is it."""
+        inputs = preprocessed(self.preprocess, inputs)
         full = jax.tree.map(lambda x: x, self.param_state)
         nnx.replace_by_pure_dict(full, params)
         module = nnx.merge(self.graph, full, variables, copy=True)
@@ -113,7 +117,8 @@ class NnxNetwork:
 
     def view(self, **attributes: PyTree) -> "NnxNetwork":
         module = nnx.merge(self.graph, self.param_state, self.variables, copy=True)
-        return self.from_module(nnx.view(module, **attributes))
+        viewed = self.from_module(nnx.view(module, **attributes))
+        return dataclasses.replace(viewed, preprocess=self.preprocess)
 
 
 # The name of a layer's attribute that holds the hook and the layer's path.

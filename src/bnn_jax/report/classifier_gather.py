@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.experiment.commands import Run, evaluated
+from bnn_jax.experiment.commands import Run
 from bnn_jax.experiment.folder import RunFolder
 from bnn_jax.likelihoods import Categorical
 from bnn_jax.predictive.posterior_predictive import Classification
@@ -52,7 +52,7 @@ def gather_classifier(
         for source in ood
     ]
     class_names = run.images.label_names
-    posterior = evaluated(run.state)
+    posterior = run.weights
     predictive = run.held_out_predictive
     assert isinstance(predictive, Classification)
     folder = RunFolder(path)

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from bnn_jax import report
 from bnn_jax.config.data import CurveData
-from bnn_jax.experiment.commands import Run, evaluated
+from bnn_jax.experiment.commands import Run
 from bnn_jax.experiment.examples import Images
 from bnn_jax.experiment.folder import Record, RunError, RunFolder
 from bnn_jax.predictive.posterior_predictive import Regression
@@ -70,7 +70,7 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
     findings = report.gather_regression(
         path,
         predictor,
-        evaluated(run.state),
+        run.weights,
         train=train,
         held_out=held_out,
         data=run.config.data.name,

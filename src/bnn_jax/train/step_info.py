@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Generic, SupportsFloat, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 Number = TypeVar("Number")  # an array in a step; what a tree transformation makes of it elsewhere
 
@@ -51,8 +50,8 @@ class StepInfo(Generic[Number]):
     kl: Number
     dnn_factor: Number
     bnn_factor: Number
-    kl_by_layer: Mapping[str, Number]
-    metrics: Mapping[str, Number]
+    kl_by_layer: PyTree  # an orbax checkpoint treats an empty dict as a leaf
+    metrics: PyTree
     steps: Number
     kl_steps: Number
 

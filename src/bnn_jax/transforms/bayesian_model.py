@@ -12,6 +12,7 @@ from bnn_jax import gaussian, priors
 from bnn_jax.interpreter import random_array
 from bnn_jax.networks.input_width import call_checked
 from bnn_jax.networks.network import Network
+from bnn_jax.networks.preprocess import Preprocess
 from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
@@ -151,6 +152,18 @@ class BayesianModel:
             TypeError: the network is not an NNX module.
         """
         return dataclasses.replace(self, network=self.network.view(**attributes))
+
+    def preprocessed(self, preprocess: Preprocess) -> "BayesianModel":
+        """Returns the model with a function applied to the network's first input in every call.
+
+        It is part of training, prediction and export alike:
+        model.preprocessed(lambda images: images.astype(jnp.float32) / 255.0).
+
+        Args:
+            preprocess: a pure function of the input, with the examples on axis 0.
+        """
+        network = dataclasses.replace(self.network, preprocess=preprocess)  # type: ignore[type-var]
+        return dataclasses.replace(self, network=network)
 
     def batch_statistics(
         self,

@@ -48,6 +48,13 @@ class BayesByBackprop:
             (Bowman et al. 2016, arXiv:1511.06349).
         num_samples: weight samples a step; the cost grows in proportion.
         antithetic: draw them in pairs with opposite noise.
+        kl_schedule: function of the step that multiplies the weight of the KL, in place of
+            kl_warmup.
+        num_data: weights the KL by 1 / num_data; by default the number of training examples.
+        dnn_factor, bnn_factor: MindSpore's two factors of the data loss and the KL, in place of
+            num_data.
+        reverse_kl: KL(prior || posterior), as MindSpore computes it.
+        average: decay a step of a moving average of the posterior, which is then the result.
         kl_every: compute the value of the KL in every so many steps only.
         sticking_the_landing: the gradient of Roeder et al., of lower variance near the optimum.
             The weights are drawn once a step, under any estimator of the model.
@@ -59,6 +66,12 @@ class BayesByBackprop:
     kl_warmup: float = 0.0
     num_samples: int = 1
     antithetic: bool = False
+    kl_schedule: objective.Schedule | None = None
+    num_data: int | None = None
+    dnn_factor: float | None = None
+    bnn_factor: float | None = None
+    reverse_kl: bool = False
+    average: float | None = None
     kl_every: int = 1
     sticking_the_landing: bool = False
     learn_prior: bool = False
@@ -78,18 +91,42 @@ class BayesByBackprop:
                 f"{self.num_samples} and antithetic={self.antithetic}: leave them at 1 and False."
             )
 
+        if self.kl_schedule is not None and self.kl_warmup:
+            raise ValueError(
+                f"{self.name}: kl_schedule and kl_warmup={self.kl_warmup} exclude each other: "
+                "leave one of them out."
+            )
+        self._check_variants()
+
+    def _check_variants(self) -> None:
+        factors = (self.num_data, self.dnn_factor, self.bnn_factor)
+        if factors != (None, None, None):
+            objective.factors(*factors)
+        own = {"reverse_kl": self.reverse_kl, "average": self.average is not None}
+        own["num_data or factors"] = factors != (None, None, None)
+        for name, given in own.items():
+            if given and self.sticking_the_landing:
+                raise ValueError(
+                    f"{self.name}: sticking_the_landing takes no {name}: leave it out."
+                )
+
     def build(self, problem: Problem) -> Inference:
         rate = optax.cosine_decay_schedule(self.learning_rate, problem.num_steps)
         optimizer = problem.masked(self.optimizer or optax.adam(rate))
         warmup = round(self.kl_warmup * problem.num_steps)
         schedule = objective.linear(warmup_steps=warmup) if warmup else objective.constant()
+        schedule = self.kl_schedule or schedule
+        has_factors = self.dnn_factor is not None or self.bnn_factor is not None
         prior = problem.model.prior
         if self.learn_prior:
             learned_prior(prior, problem.model.posterior)
 
         def init(key: PRNGKey) -> train.State:
             model = problem.model
-            return train.init(model.posterior, optimizer, variables=model.variables)
+            average = self.average is not None
+            return train.init(
+                model.posterior, optimizer, variables=model.variables, average=average
+            )
 
         def variational(prior: Prior | PyTree) -> Step:
             return train.build_step(
@@ -97,10 +134,14 @@ class BayesByBackprop:
                 problem.likelihood.nll,
                 optimizer,
                 prior,
-                num_data=problem.num_data,
+                num_data=None if has_factors else self.num_data or problem.num_data,
+                dnn_factor=self.dnn_factor,
+                bnn_factor=self.bnn_factor,
                 kl_schedule=schedule,
                 num_samples=self.num_samples,
                 antithetic=self.antithetic,
+                reverse_kl=self.reverse_kl,
+                average_decay=0.0 if self.average is None else self.average,
                 kl_every=self.kl_every,
                 metric_fn=problem.metric_fn,
             )
@@ -114,7 +155,8 @@ class BayesByBackprop:
             return (variational(now) if self.learn_prior else plain)(state, run_key, batch)
 
         def posterior(state: train.State) -> MeanField:
-            return MeanField(state.posterior, state.variables)
+            tree = state.posterior if state.average is None else state.average
+            return MeanField(tree, state.variables)
 
         return Inference(init, step, posterior)
 
