@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from bnn_jax.config import own
 from bnn_jax.config.errors import ANY_NAME
 from bnn_jax.config.types import Count, CountOrZero, Folder, Name, Number, Positive, Section, number
 
@@ -41,6 +42,11 @@ class ImageData(Section):
         return self
 
     @property
+    def title(self) -> str:
+        """What reports call the data."""
+        return self.name
+
+    @property
     def num_train(self) -> int | None:
         """The number of training examples; None where the settings leave it open."""
         return None if self.train_examples is None else self.train_examples - self.validation
@@ -52,6 +58,11 @@ class CurveData(Section):
     name: str
     train_examples: Count
     test_examples: Count = 1000
+
+    @property
+    def title(self) -> str:
+        """What reports call the data."""
+        return self.name
 
     @property
     def num_train(self) -> int:
@@ -72,16 +83,38 @@ class HeteroscedasticCurve(CurveData):
 
 
 def _kind(data: object) -> str:
-    name = data.get("name") if isinstance(data, dict) else getattr(data, "name", None)
-    return name if name in ("blundell_curve", "heteroscedastic_curve") else ANY_NAME
+    def value(key: str) -> object:
+        return data.get(key) if isinstance(data, dict) else getattr(data, key, None)
+
+    for name in (value("format"), value("name")):
+        if name in (*own.FORMATS, "blundell_curve", "heteroscedastic_curve"):
+            return str(name)
+    return "format" if value("format") is not None else ANY_NAME
 
 
 Data = Annotated[
     Annotated[ImageData, Tag(ANY_NAME)]
+    | Annotated[own.TableData, Tag("table")]
+    | Annotated[own.NpzData, Tag("npz")]
+    | Annotated[own.ImageFolder, Tag("image_folder")]
+    | Annotated[own.PythonData, Tag("python")]
+    | Annotated[own.UciData, Tag("uci")]
     | Annotated[BlundellCurve, Tag("blundell_curve")]
     | Annotated[HeteroscedasticCurve, Tag("heteroscedastic_curve")],
     Discriminator(_kind),
 ]
+
+
+class Bernoulli(Section):
+    """Two classes, or several yes-or-no targets, from logits."""
+
+    name: Literal["bernoulli"]
+
+
+class Poisson(Section):
+    """Counts from the logarithm of their rate."""
+
+    name: Literal["poisson"]
 
 
 class Categorical(Section):
@@ -115,4 +148,6 @@ class StudentT(Section):
         return 2 if self.scale is None else 1
 
 
-Likelihood = Annotated[Categorical | Normal | StudentT, Field(discriminator="name")]
+Likelihood = Annotated[
+    Categorical | Bernoulli | Normal | StudentT | Poisson, Field(discriminator="name")
+]

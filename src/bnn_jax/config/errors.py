@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Literal, TypeGuard, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
 ANY_NAME = "any other name"  # the tag of the one section in a union that has no fixed name
@@ -82,8 +82,13 @@ def _resolve(
 
 def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
     """Returns the sections that a key with a `name` chooses from: {name: section}."""
-    members = [get_args(m)[0] if get_origin(m) is Annotated else m for m in _members(field)]
-    return {_own_name(m) or ANY_NAME: m for m in members if _is_model(m)}
+    found: dict[str, type[BaseModel]] = {}
+    for member in _members(field):
+        section, *metadata = get_args(member) if get_origin(member) is Annotated else (member,)
+        if _is_model(section):
+            tags = [m.tag for m in metadata if isinstance(m, Tag)]
+            found[tags[0] if tags else _own_name(section) or ANY_NAME] = section
+    return found
 
 
 def _members(field: FieldInfo) -> tuple[object, ...]:
@@ -124,7 +129,7 @@ def _value(raw: object, path: list[str]) -> object:
 
 def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseModel]) -> str:
     *parents, key = path
-    known = list(section.model_fields)
+    known = [field.alias or key for key, field in section.model_fields.items()]
     place = f"section {'.'.join(parents)!r}" if parents else "the file"
     name = _own_name(section)
     if name is not None:  # one of several sections, chosen by its name

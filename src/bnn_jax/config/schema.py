@@ -12,14 +12,15 @@ file, and `bnn_jax.config.errors` words the error messages.
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Tag, ValidationError, model_validator
 
-from bnn_jax.config import yaml_text
+from bnn_jax.config import own, yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config.errors import ConfigError as ConfigError
 from bnn_jax.config.errors import explain, nearest
+from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon
 from bnn_jax.config.sections import (
     MLP,
     Evaluation,
@@ -41,31 +42,103 @@ RENAMED = {
 """(section, former name) -> current name of a setting; folders of older runs have the former."""
 
 
+def _network(model: object) -> str:
+    """Returns the tag of a model section."""
+    for key in ("file", "import"):
+        if isinstance(model, dict) and key in model:
+            return key
+    if isinstance(model, own.FileNetwork | own.ImportedNetwork):
+        return "file" if isinstance(model, own.FileNetwork) else "import"
+    name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
+    return str(name) if name in NETWORKS else "other"
+
+
+NETWORKS = ("lenet5", "mlp", *get_args(own.NamedNetwork.model_fields["name"].annotation))
+
+Model = Annotated[
+    Annotated[LeNet5, Tag("lenet5")]
+    | Annotated[MLP, Tag("mlp")]
+    | Annotated[own.NamedNetwork, Tag("cnn")]
+    | Annotated[own.NamedNetwork, Tag("resnet20")]
+    | Annotated[own.NamedNetwork, Tag("wide_resnet")]
+    | Annotated[own.NamedNetwork, Tag("vit")]
+    | Annotated[own.NamedNetwork, Tag("text_transformer")]
+    | Annotated[own.NamedNetwork, Tag("lstm")]
+    | Annotated[own.FileNetwork, Tag("file")]
+    | Annotated[own.ImportedNetwork, Tag("import")],
+    Discriminator(_network),
+]
+
+
 class Config(Section):
     """All settings of one run."""
 
     seed: Seed = 0
     data: Data
-    model: Annotated[LeNet5 | MLP, Field(discriminator="name")]
+    model: Model
     likelihood: Likelihood = Categorical(name="categorical")
     prior: Prior
     posterior: Posterior = Posterior()
-    estimator: Estimator
-    objective: Objective
-    optimizer: Optimizer
+    estimator: Estimator | None = None
+    inference: Inference | None = None
+    objective: Objective | None = None
+    optimizer: Optimizer | None = None
     training: Training
     evaluation: Evaluation = Evaluation()
     output: Output
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        self._check_method()
         self._check_lengths()
         if isinstance(self.data, CurveData):
             self._check_curve(self.data)
-        else:
+        elif isinstance(self.data, ImageData):
             self._check_images(self.data)
         self._check_estimator()
         return self
+
+    def _check_method(self) -> None:
+        """Checks that the method is set once, and that no setting is without effect."""
+        sections = {"objective": self.objective, "optimizer": self.optimizer}
+        if self.inference is None:
+            for name, section in {**sections, "estimator": self.estimator}.items():
+                if section is None:
+                    raise ValueError(
+                        f"{name!r} is missing: the sections objective, optimizer and estimator set "
+                        "Bayes by Backprop; or choose a method, such as inference={name: swag}"
+                    )
+            return
+        method = self.inference.name
+        for name, section in sections.items():
+            if section is not None:
+                raise ValueError(
+                    f"section {name!r} has no effect with inference.name {method}, whose keys set "
+                    f"the method: remove one of the two, for instance by {name}=null"
+                )
+        variational = self.inference
+        if isinstance(variational, Ensemble):
+            variational = variational.method
+        default = Posterior()
+        own = [k for k, v in self.posterior if k != "where" and v != getattr(default, k)]
+        if not isinstance(variational, BayesByBackprop):
+            if self.estimator is not None:
+                raise ValueError(f"estimator has no effect with inference.name {method}: remove it")
+            if own and not isinstance(variational, Ivon):
+                raise ValueError(
+                    f"posterior.{own[0]} has no effect with inference.name {method}: remove it"
+                )
+        if self.evaluation.baseline_epochs is not None:
+            raise ValueError(
+                f"evaluation.baseline_epochs ({self.evaluation.baseline_epochs}) has no effect "
+                "with inference, because the deterministic baseline needs the optimizer section: "
+                "remove it, and compare with a run of inference={name: map}"
+            )
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the deterministic baseline is trained too."""
+        return self.evaluation.deterministic_baseline and self.optimizer is not None
 
     def _check_curve(self, data: CurveData) -> None:
         likelihood, bins = self.likelihood.name, self.evaluation.ece_bins
@@ -107,8 +180,9 @@ class Config(Section):
             )
 
     def _check_lengths(self) -> None:
-        epochs, schedule = self.training.epochs, self.objective.kl_schedule
-        if self.optimizer.warmup_epochs >= epochs:
+        epochs = self.training.epochs
+        schedule = None if self.objective is None else self.objective.kl_schedule
+        if self.optimizer is not None and self.optimizer.warmup_epochs >= epochs:
             raise ValueError(
                 f"optimizer.warmup_epochs ({self.optimizer.warmup_epochs:g}) must be less than "
                 f"training.epochs ({epochs}): lower it"
@@ -135,7 +209,9 @@ class Config(Section):
                     "reached: move '*' to the end"
                 )
         # A single name is replaced by flipout where it is not exact.
-        if isinstance(self.estimator, str) or not isinstance(self.model, LeNet5):
+        if self.estimator is None or isinstance(self.estimator, str):
+            return
+        if not isinstance(self.model, LeNet5):
             return
         for weight in LeNet5.CONVOLUTIONS:
             where = self.posterior.where
@@ -188,7 +264,7 @@ def load(
 
 def dump(config: Config) -> str:
     """Returns the resolved settings as YAML, which `load` reads back unchanged."""
-    return yaml_text.write(config.model_dump(mode="json"))
+    return yaml_text.write(config.model_dump(mode="json", by_alias=True))
 
 
 def _read(path: Path) -> bytes:

@@ -12,26 +12,41 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import nnx
 from jaxtyping import Array, PyTree
 
-from bnn_jax import gaussian, infer, likelihoods, objective, optimizers, priors
+from bnn_jax import gaussian, infer, likelihoods, models, objective, optimizers, priors
 from bnn_jax.config import data as data_sections
-from bnn_jax.config import sections
+from bnn_jax.config import inference as inference_sections
+from bnn_jax.config import own, sections
+from bnn_jax.config.schema import Config, Model
 from bnn_jax.config.types import EstimatorName, estimator_of
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
+from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.fitting import Keys
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax.networks.network import as_network
+from bnn_jax.networks.user_file import load_network
 from bnn_jax.noise import PRNGKey
 from bnn_jax.transforms import BayesianModel, to_bnn
 
 
 def build_network(
-    settings: sections.LeNet5 | sections.MLP, *, num_outputs: int, dtype: str
-) -> nn.Module:
-    """Returns the Flax module of the model section."""
+    settings: Model, *, num_outputs: int, dtype: str, seed: int
+) -> nn.Module | nnx.Module:
+    """Returns the Flax module of the model section.
+
+    Raises:
+        UserCodeError: the user's own network cannot be made.
+        NetworkError: an argument does not fit the network.
+    """
+    if isinstance(settings, own.FileNetwork | own.ImportedNetwork):
+        return _own_network(settings, num_outputs, seed)
+    if isinstance(settings, own.NamedNetwork):
+        return models.build(settings.name, num_outputs=num_outputs, **settings.args)
     if isinstance(settings, sections.MLP):
         return MLP(hidden=settings.hidden, num_outputs=num_outputs, dtype=jnp.dtype(dtype))
     # Convolutions as matrix products are faster on CPU.
@@ -39,21 +54,42 @@ def build_network(
     return LeNet5(num_classes=num_outputs, dtype=jnp.dtype(dtype), conv_general_dilated=convolution)
 
 
-def num_outputs(likelihood: data_sections.Likelihood, examples: Images | Points) -> int:
+def _own_network(
+    settings: own.FileNetwork | own.ImportedNetwork, num_outputs: int, seed: int
+) -> nn.Module | nnx.Module:
+    spec = settings.model_dump(mode="json", by_alias=True)
+    names = ("num_outputs", "num_classes", "out_features")
+    user = load_network(spec, seed=seed, offered=dict.fromkeys(names, num_outputs))
+    return user.module
+
+
+def num_outputs(likelihood: data_sections.Likelihood, examples: Images | Points | Arrays) -> int:
     """Returns the width of the network's last layer."""
+    width = getattr(likelihood, "num_outputs", 1)
     if isinstance(examples, Images):
         return examples.num_classes
-    assert not isinstance(likelihood, data_sections.Categorical)  # Config rejects it with points
-    return likelihood.num_outputs
+    if isinstance(examples, Arrays):
+        return examples.num_outputs * width
+    return width
+
+
+def _variables(network: nn.Module, key: PRNGKey, example: Array) -> PyTree:
+    """Returns the initial variables of a linen module, in evaluation mode."""
+    _, options = as_network(network, {"params": {}}).in_mode(train=False)
+
+    def init(init_key: PRNGKey, x: Array) -> PyTree:
+        return nn.init(lambda module, inputs: module(inputs, **options), network)(init_key, x)
+
+    return jax.jit(init)(key, example)
 
 
 def build_model(
-    network: nn.Module,
+    network: nn.Module | nnx.Module,
     example: Array,
     *,
     posterior: sections.Posterior,
     prior: priors.Prior,
-    estimator: EstimatorName | dict[str, EstimatorName],
+    estimator: EstimatorName | dict[str, EstimatorName] | None,
     seed: int,
 ) -> BayesianModel:
     """Returns the Bayesian network with its initial posterior.
@@ -63,14 +99,17 @@ def build_model(
         example: an input of the network, which sets the shapes of the weights.
         posterior: the section of the settings.
         prior: of every random weight.
-        estimator: one for all weights, or {pattern: estimator}.
+        estimator: one for all weights, or {pattern: estimator}; None for flipout.
         seed: of the run.
 
     Raises:
         RunError: a pattern of posterior.where or of the estimator matches no weight.
     """
     init_key, posterior_key = jax.random.split(named_key(seed, "init"))
-    variables = jax.jit(network.init)(init_key, example)
+    variables = None
+    if isinstance(network, nn.Module):
+        variables = _variables(network, init_key, example)
+    estimator = estimator or "flipout"
     where = posterior.where if isinstance(posterior.where, str) else list(posterior.where)
     try:
         model = to_bnn(network, variables, where=where, prior=prior)
@@ -131,7 +170,9 @@ def build_prior(settings: sections.Prior) -> priors.Prior:
 
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
     "categorical": likelihoods.Categorical,
+    "bernoulli": likelihoods.Bernoulli,
     "normal": likelihoods.Normal,
+    "poisson": likelihoods.Poisson,
     "student_t": likelihoods.StudentT,
 }
 
@@ -192,6 +233,38 @@ def batch_metrics(likelihood: Likelihood, outputs: Array, targets: Array) -> dic
         return {"squared_error": jnp.mean(jnp.square(likelihood.mean(outputs) - targets))}
     correct = jnp.argmax(outputs, axis=-1) == targets
     return {"accuracy": jnp.mean(correct.astype(jnp.float32))}
+
+
+def build_method(config: Config, *, num_train: int) -> Method:
+    """Returns the inference method of the settings.
+
+    Raises:
+        RunError: a setting of the objective does not fit the number of steps of an epoch.
+    """
+    if config.inference is not None:
+        return _method(config.inference)
+    assert config.objective is not None
+    assert config.optimizer is not None
+    steps = num_train // config.training.batch_size
+    if config.objective.kl_every > steps:
+        raise RunError(
+            f"objective.kl_every ({config.objective.kl_every}) is more than the {steps} steps of "
+            "an epoch, so some epochs would have no value of the KL: set it to at most that."
+        )
+    return bayes_by_backprop(
+        config.objective,
+        config.optimizer,
+        num_train=num_train,
+        steps_per_epoch=steps,
+        epochs=config.training.epochs,
+    )
+
+
+def _method(settings: inference_sections.Method) -> Method:
+    build: Callable[..., Method] = infer.METHODS[settings.name]
+    if isinstance(settings, inference_sections.Ensemble):
+        return build(_method(settings.method), **settings.hyperparameters)
+    return build(**settings.hyperparameters)
 
 
 def bayes_by_backprop(

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
@@ -20,13 +21,14 @@ from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
 from bnn_jax.experiment.folder import POSTERIOR, Record, RunFolder
 from bnn_jax.experiment.folder import RunError as RunError
+from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.experiment.run import Prediction, set_up, weights_of
 from bnn_jax.experiment.run import Run as Run
-from bnn_jax.fitting import Fit, Interrupted, fit
+from bnn_jax.fitting import Fit, Interrupted, evaluation, fit
 from bnn_jax.fitting.checkpoint import CheckpointError
 from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
 from bnn_jax.posteriors import MeanField
-from bnn_jax.predictive.posterior_predictive import Classification, Regression
+from bnn_jax.predictive.posterior_predictive import Regression
 
 
 def train(config: Config, *, resume: bool = False) -> Record:
@@ -67,7 +69,7 @@ def _train(config: Config, resume: bool) -> Record:
         "steps": run.fit.num_steps,
         "train_seconds": round(sum(line["seconds"] for line in run.fit.history), 2),
     }
-    if not config.evaluation.deterministic_baseline:
+    if not config.has_baseline:
         folder.write_summary(summary)
         return summary
     folder.write_summary(summary | {"status": "baseline incomplete"})
@@ -88,6 +90,7 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
             likelihood=run.likelihood,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
+            standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
             metric_fn=partial(build.batch_metrics, run.likelihood),
             checkpoint=folder.path / "checkpoint",
             checkpoint_every=settings.checkpoint_every,
@@ -100,7 +103,10 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
 
 def _steps_per_call(run: Run) -> int | None:
     # The steps of a small network without convolutions are faster in one call, on CPU too.
-    return STEPS_PER_CALL_ON_ACCELERATORS if isinstance(run.examples, Points) else None
+    small = isinstance(run.examples, Points) or (
+        isinstance(run.examples, Arrays) and run.examples.kind == "features"
+    )
+    return STEPS_PER_CALL_ON_ACCELERATORS if small and not run.method.whole_data else None
 
 
 def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
@@ -208,9 +214,9 @@ def _divergence(run: Run) -> Record:
 def _score(run: Run, predicted: Prediction) -> dict[str, float]:
     """Returns the scores of a prediction of the held-out examples."""
     _, targets = run.examples.held_out
-    if isinstance(predicted, Classification):
-        return scores.of_classes(predicted, targets, ece_bins=run.config.evaluation.ece_bins)
-    return scores.of_numbers(predicted, targets)
+    ece_bins = run.config.evaluation.ece_bins
+    found = evaluation.scores(predicted, np.asarray(targets), ece_bins=ece_bins)
+    return {name: value for name, value in found.items() if name != "log_likelihood"}
 
 
 def _compared_with_truth(run: Run) -> Record:
@@ -230,7 +236,8 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
     Raises:
         Interrupted: with the state saved in the folder; the run can be resumed.
     """
-    settings = run.config.training
+    settings, optimizer = run.config.training, run.config.optimizer
+    assert optimizer is not None
     epochs = run.config.evaluation.baseline_epochs or settings.epochs
     steps = run.examples.num_train // settings.batch_size
     print("Training the deterministic baseline.", file=sys.stderr)
@@ -238,10 +245,11 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         build.keys_of(run.config.seed, baseline=True),
         dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),
         run.examples.train,
-        method=build.maximum_likelihood(run.config.optimizer, steps_per_epoch=steps, epochs=epochs),
+        method=build.maximum_likelihood(optimizer, steps_per_epoch=steps, epochs=epochs),
         likelihood=run.likelihood,
         epochs=epochs,
         batch_size=settings.batch_size,
+        standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
         metric_fn=partial(build.batch_metrics, run.likelihood),
         checkpoint=folder.path / "baseline_checkpoint",
         checkpoint_every=settings.checkpoint_every,

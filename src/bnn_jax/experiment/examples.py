@@ -14,10 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bnn_jax import data
-from bnn_jax.config.data import CurveData, ImageData
-from bnn_jax.config.sections import MLP, LeNet5
+from bnn_jax.config import own
+from bnn_jax.config.data import CurveData, Data, ImageData
+from bnn_jax.config.schema import Model
+from bnn_jax.config.sections import LeNet5
 from bnn_jax.data import Curve
+from bnn_jax.experiment import own_data
 from bnn_jax.experiment.folder import RunError
+from bnn_jax.experiment.own_data import Arrays
 
 Column = Float[Array, "_ 1"]
 
@@ -87,21 +91,27 @@ class Points:
 
 
 def load(
-    settings: ImageData | CurveData, model: LeNet5 | MLP, *, batch_size: int, seed: int
-) -> Images | Points:
+    settings: Data, model: Model, *, likelihood: str, batch_size: int, seed: int
+) -> Images | Points | Arrays:
     """Returns the examples of the data section.
 
     Args:
         settings: the data section.
         model: the model section, for the smallest image that it accepts.
+        likelihood: the name of the likelihood.
         batch_size: of training.
-        seed: of the points of a curve.
+        seed: of the points of a curve, and of the parts of own data.
 
     Raises:
         DataError, RunError: the data cannot be loaded, or does not fit the other settings.
     """
     if isinstance(settings, CurveData):
         return draw_points(settings, seed)
+    if isinstance(settings, own.OwnData):
+        arrays = own_data.load(settings, likelihood=likelihood, seed=seed)
+        _check_batch_size(batch_size, arrays.num_train, settings.title)
+        is_bytes = arrays.train[0].dtype == np.uint8
+        return as_images(arrays) if is_bytes and arrays.task == "classification" else arrays
     return load_images(settings, model, batch_size=batch_size)
 
 
@@ -116,7 +126,30 @@ def draw_points(settings: CurveData, seed: int) -> Points:
     return Points(columns(settings.train_examples, 0), columns(settings.test_examples, 1), curve)
 
 
-def load_images(settings: ImageData, model: LeNet5 | MLP, *, batch_size: int) -> Images:
+def as_images(arrays: Arrays) -> Images:
+    """Returns own images with their classes, normalised by the pixels of the training part."""
+    mean, std = _pixel_statistics(arrays.train[0])
+    return Images(
+        train=(jnp.asarray(arrays.train[0]), jnp.asarray(arrays.train[1])),
+        held_out=(jnp.asarray(arrays.held_out[0]), jnp.asarray(arrays.held_out[1])),
+        held_out_name=arrays.held_out_name,
+        label_names=arrays.splits.train.class_names or (),
+        mean=tuple(map(float, mean)),
+        std=tuple(map(float, std)),
+        padding=0,
+        data_dir=None,
+    )
+
+
+def _check_batch_size(batch_size: int, num_train: int, source: str) -> None:
+    if num_train < batch_size:
+        raise RunError(
+            f"training.batch_size {batch_size} is more than the {num_train} training examples of "
+            f"{source} (less data.validation): lower it."
+        )
+
+
+def load_images(settings: ImageData, model: Model, *, batch_size: int) -> Images:
     """Returns the images of the data section.
 
     The last `settings.validation` training examples are held out; if it is 0, the test set.
@@ -130,11 +163,7 @@ def load_images(settings: ImageData, model: LeNet5 | MLP, *, batch_size: int) ->
     images, labels = source.train.images, source.train.labels
     images, labels = images[: settings.train_examples], labels[: settings.train_examples]
     cut = len(images) - settings.validation
-    if cut < batch_size:
-        raise RunError(
-            f"training.batch_size {batch_size} is more than the {max(cut, 0)} "
-            f"training examples of {source.name} (less data.validation): lower it."
-        )
+    _check_batch_size(batch_size, max(cut, 0), source.name)
     if settings.validation:
         held_out = images[cut:], labels[cut:]
     else:

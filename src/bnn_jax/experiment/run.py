@@ -8,14 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 
-from bnn_jax import gaussian, noise
+from bnn_jax import gaussian, likelihoods, noise
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build, scores
+from bnn_jax.experiment import build
 from bnn_jax.experiment import examples as run_data
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
+from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.fitting import Fit
+from bnn_jax.fitting.evaluation import LEVELS
+from bnn_jax.fitting.standardize import Standardizer
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Categorical, Likelihood
 from bnn_jax.posteriors import MeanField, Posterior
@@ -39,7 +42,7 @@ class Run:
     """
 
     config: Config
-    examples: Images | Points
+    examples: Images | Points | Arrays
     likelihood: Likelihood
     model: BayesianModel
     method: Method
@@ -62,7 +65,7 @@ class Run:
         """The examples of a classifier."""
         if not isinstance(self.examples, Images):
             raise RunError(
-                f"A run on {self.config.data.name} has points and no images: use `run.points`."
+                f"A run on {self.config.data.title} has points and no images: use `run.points`."
             )
         return self.examples
 
@@ -71,7 +74,7 @@ class Run:
         """The examples of a regression, and their curve."""
         if not isinstance(self.examples, Points):
             raise RunError(
-                f"A run on {self.config.data.name} has images and no points: use `run.images`."
+                f"A run on {self.config.data.title} has images and no points: use `run.images`."
             )
         return self.examples
 
@@ -127,6 +130,7 @@ class Run:
             if likelihood is None and isinstance(self.likelihood, Categorical):
                 likelihood = Categorical(temperature=settings.temperature)
         likelihood = self.likelihood if likelihood is None else likelihood
+        scaling = Standardizer() if self.result is None else self.result.scaling
         with noise.generator(self.config.training.generator):
             if isinstance(tree, Posterior):
                 now = dataclasses.replace(self.fit, posterior=tree, likelihood=likelihood)
@@ -138,19 +142,20 @@ class Run:
                     keep_samples=keep_samples,
                     levels=levels,
                 )
-            return predict(
+            predicted: Prediction = predict(
                 named_key(self.config.seed, "evaluation"),
                 self.outputs,
-                inputs,
+                scaling.of_inputs(inputs),
                 num_samples,
                 likelihood=likelihood,
                 posterior=tree,
-                targets=targets,
+                targets=None if targets is None else scaling.of_targets(targets),
                 batch_size=settings.batch_size,
                 antithetic=bool(antithetic),
                 keep_samples=keep_samples,
                 levels=levels,
             )
+            return scaling.undo(predicted)
 
     def predict_held_out(
         self, posterior: Posterior | PyTree, *, intervals: bool = True
@@ -159,9 +164,9 @@ class Run:
 
         Args:
             posterior: as in `predict`.
-            intervals: for regression, also compute the quantiles at `scores.LEVELS`.
+            intervals: for regression, also compute the quantiles at `fitting.evaluation.LEVELS`.
         """
-        levels = scores.LEVELS if intervals and isinstance(self.examples, Points) else ()
+        levels = LEVELS if intervals and isinstance(self.likelihood, likelihoods.Regression) else ()
         return self.predict(posterior, *self.examples.held_out, levels=levels)
 
     @cached_property
@@ -181,36 +186,31 @@ def set_up(config: Config) -> Run:
     Raises:
         RunError, DataError: the settings do not fit the data.
     """
-    epochs, batch_size = config.training.epochs, config.training.batch_size
-    examples = run_data.load(config.data, config.model, batch_size=batch_size, seed=config.seed)
+    examples = run_data.load(
+        config.data,
+        config.model,
+        likelihood=config.likelihood.name,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+    )
+    network = build.build_network(
+        config.model,
+        num_outputs=build.num_outputs(config.likelihood, examples),
+        dtype=config.training.dtype,
+        seed=config.seed,
+    )
     model = build.build_model(
-        build.build_network(
-            config.model,
-            num_outputs=build.num_outputs(config.likelihood, examples),
-            dtype=config.training.dtype,
-        ),
-        examples.as_inputs(examples.train[0][:1]),
+        network,
+        examples.as_inputs(jnp.asarray(examples.train[0][:1])),
         posterior=config.posterior,
         prior=build.build_prior(config.prior),
         estimator=config.estimator,
         seed=config.seed,
     )
-    steps = examples.num_train // batch_size
-    if config.objective.kl_every > steps:
-        raise RunError(
-            f"objective.kl_every ({config.objective.kl_every}) is more than the {steps} steps of "
-            "an epoch, so some epochs would have no value of the KL: set it to at most that."
-        )
     return Run(
         config=config,
         examples=examples,
         likelihood=build.build_likelihood(config.likelihood),
         model=model.preprocessed(examples.as_inputs),
-        method=build.bayes_by_backprop(
-            config.objective,
-            config.optimizer,
-            num_train=examples.num_train,
-            steps_per_epoch=steps,
-            epochs=epochs,
-        ),
+        method=build.build_method(config, num_train=examples.num_train),
     )

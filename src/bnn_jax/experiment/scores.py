@@ -1,51 +1,10 @@
-"""The scores of a run.
+"""Compares both uncertainties of a curve with its known distribution."""
 
-Held-out examples measure the quality of its predictions. A curve has a known distribution, so there
-the uncertainties are also compared with it, inside and outside of the training range.
-"""
-
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
 from bnn_jax.data import Curve
-from bnn_jax.predictive.predictions import Classification, Regression
-from bnn_jax.toolbox import intervals, metrics, regression
-
-LEVELS = (0.05, 0.95)  # the ends of the interval whose coverage is reported
-
-
-def of_classes(
-    predicted: Classification, labels: Int[Array, " n"], *, ece_bins: int
-) -> dict[str, float]:
-    """Returns accuracy, negative log likelihood (nats), calibration error and Brier score."""
-    probabilities = jnp.asarray(predicted.probabilities)
-    return {
-        "accuracy": float(metrics.accuracy(probabilities, labels)),
-        "nll": float(metrics.nll(probabilities, labels)),
-        "ece": float(metrics.ece(probabilities, labels, bins=ece_bins)),
-        "brier": float(metrics.brier(probabilities, labels)),
-    }
-
-
-def of_numbers(predicted: Regression, targets: Float[Array, "n 1"]) -> dict[str, float]:
-    """Returns the negative log predictive density (nats) and, in the units of the targets, errors.
-
-    Args:
-        predicted: a prediction with `log_prob`. If it has the quantiles at `LEVELS`, the scores
-            include the coverage and the width of the 90 % interval.
-        targets: of the same examples.
-    """
-    assert predicted.log_prob is not None
-    scores = {
-        "nll": -float(np.mean(predicted.log_prob)),
-        "rmse": float(regression.rmse(predicted.mean, targets)),
-    }
-    if predicted.quantiles:
-        low, high = predicted.interval(0.9)
-        scores["coverage_of_90_percent"] = float(intervals.coverage(low, high, targets))
-        scores["width_of_90_percent"] = float(intervals.mean_width(low, high))
-    return scores
+from bnn_jax.predictive.predictions import Regression
 
 
 def of_curve(

@@ -52,15 +52,15 @@ def gather_classifier(
         for source in ood
     ]
     class_names = run.images.label_names
-    posterior = run.weights
+    posterior, weights = run.fit.posterior, run.weights
     predictive = run.held_out_predictive
     assert isinstance(predictive, Classification)
     folder = RunFolder(path)
-    baseline = folder.restore_baseline(gaussian.mean(posterior))
+    baseline = folder.restore_baseline(gaussian.mean(weights))
     temperature = config.evaluation.ood_temperature if sets else 1.0
     group = partial(_group, run, posterior, baseline, temperature)
     held_out = group(
-        name=config.data.name,
+        name=config.data.title,
         images=images,
         labels=labels,
         label_names=[class_names[label] for label in labels],
@@ -79,7 +79,7 @@ def gather_classifier(
     ]
     return ClassifierFindings(
         run=folder.path.name,
-        data=config.data.name,
+        data=config.data.title,
         settings=config.model_dump(mode="json"),
         evaluated_on=run.images.held_out_name,
         num_samples=held_out.predictive.num_samples,
@@ -88,7 +88,7 @@ def gather_classifier(
         class_names=class_names,
         rotation=_rotation(run, posterior, held_out),
         ood_temperature=temperature,
-        weights=weights_of(posterior),
+        weights=weights_of(weights),
         epochs=epochs_of(folder),
         summary=folder.read_summary(),
     )
@@ -145,7 +145,7 @@ def _group(
         labels=labels,
         label_names=label_names,
         predictive=predictive,
-        at_mean=_predict(run, gaussian.mean(posterior), images, labels, None),
+        at_mean=_predict(run, gaussian.mean(run.weights), images, labels, None),
         baseline=None if baseline is None else _predict(run, baseline, images, labels, None),
         tempered=tempered(posterior, run.config.evaluation.num_samples),
         baseline_tempered=tempered(baseline, None),

@@ -62,7 +62,7 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
         RunError, DataError: an invalid argument, before anything is computed or written.
     """
     require(path)
-    sources = other_images.parse(ood, trained_on=run.config.data.name)
+    sources = other_images.parse(ood, trained_on=run.config.data.title)
     findings = gather_classifier(path, run, sources)
     return write_findings(path, findings, ece_bins=run.config.evaluation.ece_bins)
 

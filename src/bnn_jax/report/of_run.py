@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from bnn_jax import report
 from bnn_jax.config.data import CurveData
 from bnn_jax.experiment.commands import Run
-from bnn_jax.experiment.examples import Images
+from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import Record, RunError, RunFolder
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report import other_images
@@ -35,10 +35,10 @@ def check(path: Path, *, ood: Sequence[str] = ()) -> None:
     if ood and isinstance(data, CurveData):
         raise RunError(
             f"--ood {ood[0]} is a data set of images, but the network in {path} was trained on "
-            f"{data.name}, which has none: leave --ood out. The report shows the curve beyond the "
+            f"{data.title}, which has none: leave --ood out. The report shows the curve beyond the "
             "training range."
         )
-    other_images.parse(ood, trained_on=data.name)
+    other_images.parse(ood, trained_on=data.title)
     report.require(path)
 
 
@@ -53,6 +53,8 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
     if isinstance(run.examples, Images):
         return report.write(path, run, ood=ood)
 
+    weights, points = run.weights, run.examples if isinstance(run.examples, Points) else None
+
     def predictor(
         posterior: PyTree,
         inputs: np.ndarray,
@@ -60,7 +62,8 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
         levels: tuple[float, ...],
     ) -> Regression:
         column = None if targets is None else targets[:, None]
-        predicted = run.predict(posterior, inputs, column, levels=levels)
+        chosen = run.fit.posterior if posterior is weights else posterior
+        predicted = run.predict(chosen, inputs, column, levels=levels)
         assert isinstance(predicted, Regression)
         return predicted
 
@@ -70,14 +73,14 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
     findings = report.gather_regression(
         path,
         predictor,
-        run.weights,
+        weights,
         train=train,
         held_out=held_out,
-        data=run.config.data.name,
+        data=run.config.data.title,
         evaluated_on=run.examples.held_out_name,
         settings=run.config.model_dump(mode="json"),
-        places=run.examples.curve.grid(),
-        true_mean=run.examples.curve.mean,
+        places=None if points is None else points.curve.grid(),
+        true_mean=None if points is None else points.curve.mean,
         input_name="x",
         target_name="y",
     )

@@ -23,12 +23,13 @@ def training(epochs: Epochs, *, held_out: str | None = None) -> Figure:
 
     Args:
         epochs: the lines of metrics.jsonl. Each has `epoch`, the means over its steps of `loss`,
-            `nll`, `kl`, `bnn_factor`, `dnn_factor`, optionally `kl_by_layer`, and `accuracy` or
-            `rmse`. `{held_out}_at_posterior_mean`, where present, holds the scores of the held-out
-            examples at the posterior mean: `nll`, and `accuracy` or `rmse`.
+            `nll`, of variational inference `kl`, `bnn_factor`, `dnn_factor` and `kl_by_layer`, and
+            `accuracy` or `rmse`. `{held_out}_at_posterior_mean` or `{held_out}`, where present,
+            holds the scores of the held-out examples: `nll`, and `accuracy` or `rmse`.
         held_out: the name of the held-out examples; None if there are none.
     """
-    scores = f"{held_out}_at_posterior_mean"
+    at_mean = f"{held_out}_at_posterior_mean"
+    scores = at_mean if any(at_mean in line for line in epochs) else str(held_out)
     seen = [line for line in epochs if held_out is not None and scores in line]
     panels: list[Callable[[Axes], None]] = [
         lambda axes: _loss(axes, epochs),
@@ -62,9 +63,13 @@ def training(epochs: Epochs, *, held_out: str | None = None) -> Figure:
 
 
 def _loss(axes: Axes, epochs: Epochs) -> None:
+    _curve(axes, 0, epochs, [line["loss"] for line in epochs], "loss")
+    if not all("kl" in line for line in epochs):
+        axes.set_title("Loss")
+        axes.set_ylabel("nats per example")
+        return
     data_part = [line["dnn_factor"] * line["nll"] for line in epochs]
     kl_part = [line["bnn_factor"] * line["kl"] for line in epochs]
-    _curve(axes, 0, epochs, [line["loss"] for line in epochs], "loss")
     _curve(axes, 1, epochs, data_part, "data")
     _curve(axes, 2, epochs, kl_part, "KL")
     per_example = all(line["dnn_factor"] == 1.0 for line in epochs)

@@ -1,0 +1,129 @@
+"""The sections of a config for own data and own networks."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from bnn_jax.config.types import Count, Flag, Name, NotNegative, Section
+
+Names = Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names")]
+File = Annotated[Path, Field(description="the path of a file")]
+Arguments = Annotated[dict[str, JsonValue], Field(description="a mapping of arguments")]
+Task = Literal["classification", "binary", "regression", "counts"]
+Missing = Literal["error", "mean", "median", "most_frequent"]
+
+
+class OwnData(Section):
+    """Own data. Shares or numbers of examples are held out, unless the source has these parts.
+
+    Without a validation or a test part, a tenth of the examples is held out for the test.
+    """
+
+    validation: NotNegative = 0
+    test: NotNegative = 0
+    standardize: Flag = True  # features and the targets of a regression, by the training part
+
+    @property
+    def num_train(self) -> None:
+        """The number of training examples is known only from the data."""
+        return None
+
+    @property
+    def title(self) -> str:
+        """What reports call the data."""
+        return str(getattr(self, "path", None) or getattr(self, "file", None))
+
+
+class TableData(OwnData):
+    """A CSV or Parquet file."""
+
+    format: Literal["table"]
+    path: File
+    targets: Name | Names
+    inputs: Names | None = None
+    categorical: Annotated[tuple[Name, ...], Field(description="a list of names")] = ()
+    missing: Missing | Annotated[dict[str, Missing], Field(description="a mapping")] = "error"
+    task: Task | None = None
+    class_names: Names | None = None
+    delimiter: Name = ","
+
+
+class NpzData(OwnData):
+    """An npz file with arrays x and y."""
+
+    format: Literal["npz"]
+    path: File
+    inputs: Name | None = None
+    targets: Name | None = None
+    task: Task | None = None
+    kind: Literal["features", "images", "tokens"] | None = None
+    class_names: Names | None = None
+
+
+class ImageFolder(OwnData):
+    """A folder of images for each class."""
+
+    format: Literal["image_folder"]
+    path: File
+    image_size: Count | None = None
+    channels: Literal[1, 3] | None = None
+    class_names: Names | None = None
+
+
+class PythonData(OwnData):
+    """A function in a Python file that returns arrays."""
+
+    format: Literal["python"]
+    file: File
+    name: Name = "load"
+    args: Arguments = Field(default_factory=dict)
+    task: Task | None = None
+    kind: Literal["features", "images", "tokens"] | None = None
+    class_names: Names | None = None
+
+
+class UciData(OwnData):
+    """A UCI regression set with one of its standard splits."""
+
+    format: Literal["uci"]
+    name: Name
+    folder: File
+    split: Annotated[int, Field(strict=True, ge=0, description="a whole number >= 0")] = 0
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, split {self.split}"
+
+
+FORMATS = {
+    "table": TableData,
+    "npz": NpzData,
+    "image_folder": ImageFolder,
+    "python": PythonData,
+    "uci": UciData,
+}
+
+
+class NamedNetwork(Section):
+    """A network of `bnn_jax.models` by its name, with its arguments."""
+
+    name: Literal["cnn", "resnet20", "wide_resnet", "vit", "text_transformer", "lstm"]
+    args: Arguments = Field(default_factory=dict)
+
+
+class FileNetwork(Section):
+    """A linen or NNX class in a Python file."""
+
+    file: File
+    name: Name
+    args: Arguments = Field(default_factory=dict)
+
+
+class ImportedNetwork(Section):
+    """A linen or NNX class of an installed package, as package.module:Class."""
+
+    imported: Annotated[
+        str, Field(alias="import", pattern=r"^[\w.]+:\w+$", description="package.module:Class")
+    ]
+    args: Arguments = Field(default_factory=dict)
