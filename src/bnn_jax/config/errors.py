@@ -5,8 +5,9 @@ of the file. The rule comes from the schema: it is the description of the key's 
 """
 
 import difflib
+import types
 from collections.abc import Iterable
-from typing import Annotated, Literal, TypeGuard, get_args, get_origin
+from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
@@ -73,8 +74,8 @@ def _resolve(
         field = section.model_fields.get(str(part))
         if field is None:
             break
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = field.annotation
+        if (only := _only_section(field)) is not None:
+            section = only
         else:
             choices = _choices(field)
     return path, section, field
@@ -82,17 +83,29 @@ def _resolve(
 
 def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
     """Returns the sections that a key with a `name` chooses from: {name: section}."""
-    found: dict[str, type[BaseModel]] = {}
-    for member in _members(field):
-        section, *metadata = get_args(member) if get_origin(member) is Annotated else (member,)
-        if _is_model(section):
-            tags = [m.tag for m in metadata if isinstance(m, Tag)]
-            found[tags[0] if tags else _own_name(section) or ANY_NAME] = section
-    return found
+    found = _sections(field.annotation)
+    if len(found) < 2:
+        return {}
+    return {tag or _own_name(section) or ANY_NAME: section for section, tag in found}
 
 
-def _members(field: FieldInfo) -> tuple[object, ...]:
-    return () if _is_model(field.annotation) else get_args(field.annotation)
+def _sections(annotation: object) -> list[tuple[type[BaseModel], str | None]]:
+    """Returns all sections that a type allows, each with its tag."""
+    if _is_model(annotation):
+        return [(annotation, None)]
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        tag = next((m.tag for m in metadata if isinstance(m, Tag)), None)
+        return [(section, tag or own) for section, own in _sections(inner)]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [found for a in get_args(annotation) for found in _sections(a)]
+    return []
+
+
+def _only_section(field: FieldInfo) -> type[BaseModel] | None:
+    """Returns the section of a key that holds one kind of section, or nothing."""
+    found = _sections(field.annotation)
+    return found[0][0] if len(found) == 1 else None
 
 
 def _own_name(section: type[BaseModel]) -> str | None:
@@ -107,16 +120,14 @@ def _is_model(x: object) -> TypeGuard[type[BaseModel]]:
 
 
 def _is_section(field: FieldInfo) -> bool:
-    return _is_model(field.annotation) or bool(_choices(field))
+    return bool(_sections(field.annotation))
 
 
 def _main_section(field: FieldInfo | None) -> type[BaseModel] | None:
     """Returns the section that a key holds; of a union, the one that has no fixed name."""
     if field is None:
         return None
-    if _is_model(field.annotation):
-        return field.annotation
-    return _choices(field).get(ANY_NAME)
+    return _only_section(field) or _choices(field).get(ANY_NAME)
 
 
 def _value(raw: object, path: list[str]) -> object:

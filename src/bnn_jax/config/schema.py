@@ -12,17 +12,16 @@ file, and `bnn_jax.config.errors` words the error messages.
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, get_args
 
-from pydantic import Discriminator, Tag, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from bnn_jax.config import own, yaml_text
+from bnn_jax.config import yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config.errors import ConfigError as ConfigError
 from bnn_jax.config.errors import explain, nearest
 from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon
+from bnn_jax.config.network import Model as Model
 from bnn_jax.config.sections import (
-    MLP,
     Evaluation,
     LeNet5,
     LinearKL,
@@ -40,34 +39,6 @@ RENAMED = {
     ("evaluation", "twin_epochs"): "baseline_epochs",
 }
 """(section, former name) -> current name of a setting; folders of older runs have the former."""
-
-
-def _network(model: object) -> str:
-    """Returns the tag of a model section."""
-    for key in ("file", "import"):
-        if isinstance(model, dict) and key in model:
-            return key
-    if isinstance(model, own.FileNetwork | own.ImportedNetwork):
-        return "file" if isinstance(model, own.FileNetwork) else "import"
-    name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
-    return str(name) if name in NETWORKS else "other"
-
-
-NETWORKS = ("lenet5", "mlp", *get_args(own.NamedNetwork.model_fields["name"].annotation))
-
-Model = Annotated[
-    Annotated[LeNet5, Tag("lenet5")]
-    | Annotated[MLP, Tag("mlp")]
-    | Annotated[own.NamedNetwork, Tag("cnn")]
-    | Annotated[own.NamedNetwork, Tag("resnet20")]
-    | Annotated[own.NamedNetwork, Tag("wide_resnet")]
-    | Annotated[own.NamedNetwork, Tag("vit")]
-    | Annotated[own.NamedNetwork, Tag("text_transformer")]
-    | Annotated[own.NamedNetwork, Tag("lstm")]
-    | Annotated[own.FileNetwork, Tag("file")]
-    | Annotated[own.ImportedNetwork, Tag("import")],
-    Discriminator(_network),
-]
 
 
 class Config(Section):

@@ -17,6 +17,7 @@ import numpy as np
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
 from bnn_jax.experiment import build, scores
+from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
 from bnn_jax.experiment.folder import POSTERIOR, Record, RunFolder
@@ -26,6 +27,7 @@ from bnn_jax.experiment.run import Prediction, set_up, weights_of
 from bnn_jax.experiment.run import Run as Run
 from bnn_jax.fitting import Fit, Interrupted, evaluation, fit
 from bnn_jax.fitting.checkpoint import CheckpointError
+from bnn_jax.fitting.lock import LockedError
 from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
 from bnn_jax.posteriors import MeanField
 from bnn_jax.predictive.posterior_predictive import Regression
@@ -91,13 +93,13 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
-            metric_fn=partial(build.batch_metrics, run.likelihood),
+            metric_fn=partial(methods.batch_metrics, run.likelihood),
             checkpoint=folder.path / "checkpoint",
             checkpoint_every=settings.checkpoint_every,
             callbacks=[_record_epochs(run, folder)],
             steps_per_call=_steps_per_call(run),
         )
-    except CheckpointError as error:
+    except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
 
 
@@ -245,12 +247,12 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         build.keys_of(run.config.seed, baseline=True),
         dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),
         run.examples.train,
-        method=build.maximum_likelihood(optimizer, steps_per_epoch=steps, epochs=epochs),
+        method=methods.maximum_likelihood(optimizer, steps_per_epoch=steps, epochs=epochs),
         likelihood=run.likelihood,
         epochs=epochs,
         batch_size=settings.batch_size,
         standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
-        metric_fn=partial(build.batch_metrics, run.likelihood),
+        metric_fn=partial(methods.batch_metrics, run.likelihood),
         checkpoint=folder.path / "baseline_checkpoint",
         checkpoint_every=settings.checkpoint_every,
         steps_per_call=_steps_per_call(run),

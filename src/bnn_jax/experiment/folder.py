@@ -87,13 +87,16 @@ class RunFolder:
         saved = self.load_config()
         same = {"output": config.output}
         if saved.model_copy(update=same) != config:
-            changed = [
-                f"{section}.{key}"
-                for section, values in config.model_dump().items()
-                if isinstance(values, dict) and section != "output"
-                for key, value in values.items()
-                if saved.model_dump()[section].get(key) != value
-            ] or ["seed or estimator"]
+            before, now = (
+                saved.model_dump(exclude={"output"}),
+                config.model_dump(exclude={"output"}),
+            )
+            changed = [name for name in now if before[name] != now[name]]
+            for name in [name for name in changed if isinstance(now[name], dict)]:
+                old, new = before[name] or {}, now[name]
+                keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+                changed += [f"{name}.{key}" for key in keys]
+                changed.remove(name)
             raise RunError(
                 f"The run in {self.path} has other settings ({', '.join(changed)}): resume it with "
                 "the settings it was started with, or start a new run in another output.dir."
@@ -143,7 +146,7 @@ class RunFolder:
         Raises:
             RunError: the run is not finished, or its posterior cannot be read.
         """
-        if not (self.path / POSTERIOR / "fit.json").is_file():
+        if not (self.path / POSTERIOR).is_dir():
             raise RunError(
                 f"The run in {self.path} is not finished: continue it with train --resume."
             )

@@ -12,6 +12,7 @@ from bnn_jax import gaussian, likelihoods, noise
 from bnn_jax.config.schema import Config
 from bnn_jax.experiment import build
 from bnn_jax.experiment import examples as run_data
+from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
@@ -212,5 +213,5 @@ def set_up(config: Config) -> Run:
         examples=examples,
         likelihood=build.build_likelihood(config.likelihood),
         model=model.preprocessed(examples.as_inputs),
-        method=build.build_method(config, num_train=examples.num_train),
+        method=methods.build_method(config, num_train=examples.num_train),
     )

@@ -147,15 +147,13 @@ def fit(
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
     keys = Keys.of(key)
-    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)
-    if steps_per_call is not None:
-        loop = dataclasses.replace(loop, steps_per_call=steps_per_call)
-    settings = f"{to_json(method)} {to_json(likelihood)} {epochs=} {batch_size=}"
-    settings += f" {standardize=} {train_rest=}"
+    count = {} if steps_per_call is None else {"steps_per_call": steps_per_call}
+    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs, **count)
+    options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}"
     watch = Watch(
         fit=_unfitted(problem, modes, method, scaling, keys.predict),
         run=run,
-        folder=_folder(checkpoint, keys, problem, data, settings),
+        folder=_folder(checkpoint, keys, problem, data, f"{to_json(method)} {options}"),
         checkpoint_every=checkpoint_every,
         checkpoint_minutes=checkpoint_minutes,
         epochs=epochs,
@@ -165,9 +163,16 @@ def fit(
         early_stopping=early_stopping,
     )
     state = _trained(run, loop, keys.init, watch, progress)
+    return _result(run, state, watch.fit, model, modes, loop)
+
+
+def _result(
+    run: Inference, state: State, unfitted: Fit, model: BayesianModel, modes: Modes, loop: Loop
+) -> Fit:
+    """Returns the fit at its last state, with its diagnosis."""
     posterior = _with_batch_statistics(run.posterior(state), modes, loop)
-    found = diagnose(posterior, model, watch.fit.history, num_data)
-    return dataclasses.replace(watch.fit, posterior=posterior, diagnosis=found)
+    found = diagnose(posterior, model, unfitted.history, unfitted.num_data)
+    return dataclasses.replace(unfitted, posterior=posterior, diagnosis=found)
 
 
 def _unfitted(
@@ -201,7 +206,7 @@ def _folder(
         "data": checkpoints.hash_of(data),
         "key": checkpoints.hash_of(keys),
         "model": checkpoints.hash_of((model.posterior, model.variables, model.prior)),
-        "settings": f"{settings} estimators={dict(model.estimators)}",
+        "settings": f"{settings} {to_json(problem.likelihood)} {dict(model.estimators)}",
     }
     return checkpoints.Folder(path, fingerprint)
 
