@@ -132,7 +132,7 @@ def fit(
     checks.check_counts(
         epochs=epochs, validate_every=validate_every, checkpoint_every=checkpoint_every
     )
-    num_data = len(targets)
+    num_data, keys = len(targets), Keys.of(key)
     checks.check_minutes(checkpoint_minutes)
     batch_size = num_data if method.whole_data else batch_size
     checks.check_batch_size(batch_size, num_data)
@@ -146,7 +146,6 @@ def fit(
     problem = Problem(model, modes.forward, *common, *rest, shapes.of(examples[0], batch_size))
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
-    keys = Keys.of(key)
     count = {} if steps_per_call is None else {"steps_per_call": steps_per_call}
     loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs, **count)
     options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}"
