@@ -89,9 +89,11 @@ def test_keys_steps_leaves_and_positions_are_independent(name: str) -> None:
     shape = (512, 256)
     run = jax.random.key(7)
 
-    def of(key: Any, shape: tuple[int, ...] = shape) -> np.ndarray:
+    program = jax.jit(lambda key: noise.normal(key, shape))
+
+    def of(key: Any) -> np.ndarray:
         with noise.generator(name):
-            return np.asarray(noise.normal(key, shape))
+            return np.asarray(program(key))
 
     streams = {
         "key 0": of(jax.random.key(0)),
@@ -116,7 +118,8 @@ def test_keys_steps_leaves_and_positions_are_independent(name: str) -> None:
 def test_bits_are_balanced_and_independent(name: str) -> None:
     """Each of the 32 bits, and each pair of them, and each bit with its next word's."""
     with noise.generator(name):
-        words = np.asarray(noise.GENERATORS[name](jax.random.key(3), (200_000,)))
+        program = jax.jit(lambda key: noise.GENERATORS[name](key, (200_000,)))
+        words = np.asarray(program(jax.random.key(3)))
     bits = ((words[:, None] >> np.arange(32, dtype=np.uint32)) & 1).astype(np.float64) * 2 - 1
     n = len(bits)
     assert np.abs(bits.mean(axis=0)).max() * math.sqrt(n) < 5
@@ -131,10 +134,8 @@ def test_a_flipped_bit_of_the_key_flips_half_of_the_bits(name: str, position: in
     data = np.asarray([0x12345678, 0x9ABCDEF0], np.uint32)
     flipped = data.copy()
     flipped[position // 32] ^= np.uint32(1 << (position % 32))
-    words = [
-        np.asarray(noise.GENERATORS[name](jax.random.wrap_key_data(d), (10_000,)))
-        for d in (data, flipped)
-    ]
+    program = jax.jit(lambda d: noise.GENERATORS[name](jax.random.wrap_key_data(d), (10_000,)))
+    words = [np.asarray(program(d)) for d in (data, flipped)]
     share = np.unpackbits((words[0] ^ words[1]).view(np.uint8)).mean()
     assert abs(share - 0.5) * 2 * math.sqrt(320_000) < 5
 
@@ -146,10 +147,11 @@ def test_the_inverse_is_right_to_the_ends() -> None:
         np.concatenate([powers, [2**31 - 2, 2**31 - 1], np.linspace(0, 2**31 - 1, 100_000)])
     ).astype(np.int64)
     magnitudes = magnitudes[(magnitudes >= 0) & (magnitudes < 2**31)]
+    normal_of = jax.jit(noise.normal_of)
     exact = special.ndtri_exp(np.log((magnitudes + 0.5) * 2.0**-32))
     for sign in (0, 1):
         words = (magnitudes + sign * 2**31).astype(np.uint32)
-        got = np.asarray(jax.jit(noise.normal_of)(jnp.asarray(words)), np.float64)
+        got = np.asarray(normal_of(jnp.asarray(words)), np.float64)
         assert np.isfinite(got).all()
         wanted = exact if sign else -exact
         assert np.abs(got - wanted).max() < 4e-6
@@ -203,7 +205,8 @@ def test_hash_is_its_formula() -> None:
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_signs_are_fair_and_independent(name: str, dtype: Any) -> None:
     with noise.generator(name):
-        s = np.asarray(noise.signs(jax.random.key(1), (300, 101), dtype)).astype(np.float64)
+        program = jax.jit(lambda key: noise.signs(key, (300, 101), dtype))
+        s = np.asarray(program(jax.random.key(1))).astype(np.float64)
     assert set(np.unique(s)) == {-1.0, 1.0}
     n = s.size
     assert abs(s.mean()) * math.sqrt(n) < 5
@@ -215,16 +218,21 @@ def test_signs_are_fair_and_independent(name: str, dtype: Any) -> None:
 @pytest.mark.parametrize("name", OWN)
 def test_shapes_and_transformations(name: str) -> None:
     with noise.generator(name):
-        key = jax.random.key(2)
-        assert noise.normal(key, ()).shape == noise.signs(jax.random.clone(key), ()).shape == ()
-        assert noise.normal(jax.random.clone(key), (3, 0)).shape == (3, 0)
-        flat = noise.normal(jax.random.clone(key), (24,))
-        if name != "rbg":
-            shaped = noise.normal(jax.random.clone(key), (2, 1, 3, 4))
-            np.testing.assert_array_equal(np.asarray(shaped).ravel(), flat)
+
+        @jax.jit
+        def draws(key: Any, keys: Any) -> Any:
+            shapes = (), (3, 0), (24,), (2, 1, 3, 4)
+            of_shapes = [noise.normal(jax.random.clone(key), shape) for shape in shapes]
+            one_by_one = jnp.stack([noise.normal(k, (4,)) for k in jax.random.clone(keys)])
+            at_once = jax.vmap(lambda k: noise.normal(k, (4,)))(keys)
+            return of_shapes, noise.signs(jax.random.clone(key), ()), one_by_one, at_once
+
         keys = jax.random.split(jax.random.key(3), 5)
-        one_by_one = jnp.stack([noise.normal(k, (4,)) for k in jax.random.clone(keys)])
-        at_once = jax.vmap(lambda k: noise.normal(k, (4,)))(keys)
+        (number, empty, flat, shaped), sign, one_by_one, at_once = draws(jax.random.key(2), keys)
+        assert number.shape == sign.shape == ()
+        assert empty.shape == (3, 0)
+        if name != "rbg":
+            np.testing.assert_array_equal(np.asarray(shaped).ravel(), flat)
         if name != "rbg":  # whose vmapped draws are others, of the same distribution
             np.testing.assert_allclose(at_once, one_by_one, rtol=1e-6)
         assert at_once.shape == one_by_one.shape
