@@ -1,5 +1,6 @@
 """Networks of three kinds become Bayesian: linen, NNX and plain functions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,10 +45,12 @@ def plain(params: Any, x: Any) -> Any:
     return hidden @ params["second"]
 
 
+@functools.cache
 def linen_variables() -> Any:
-    return LinenNet().init(jax.random.key(0), X)
+    return jax.jit(LinenNet().init)(jax.random.key(0), X)
 
 
+@functools.cache
 def plain_params() -> Any:
     first, second = jax.random.split(jax.random.key(0))
     return {
@@ -60,17 +63,24 @@ def plain_params() -> Any:
 MODELS: dict[str, tuple[Callable[..., BayesianModel], Callable[[], Any]]] = {
     "linen": (
         lambda **options: to_bnn(LinenNet(), linen_variables(), **options),
-        lambda: LinenNet().apply(linen_variables(), X),
+        lambda: jax.jit(LinenNet().apply)(linen_variables(), X),
     ),
     "nnx": (
         lambda **options: to_bnn(NnxNet(nnx.Rngs(0)), **options),
-        lambda: NnxNet(nnx.Rngs(0))(X),
+        lambda: nnx.jit(lambda net: net(X))(NnxNet(nnx.Rngs(0))),
     ),
     "function": (
         lambda **options: to_bnn(plain, plain_params(), **options),
-        lambda: plain(plain_params(), X),
+        lambda: jax.jit(plain)(plain_params(), X),
     ),
 }
+
+
+@functools.cache
+def outputs(kind: str) -> Any:
+    return MODELS[kind][1]()
+
+
 RANDOM = {
     "linen": ["conv/bias", "conv/kernel", "head/bias", "head/kernel"],
     "nnx": ["conv/bias", "conv/kernel", "heads/0/bias", "heads/0/kernel"],
@@ -83,14 +93,18 @@ RANDOM = {
 def test_without_noise_it_is_the_network(
     kind: str, estimator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, run = MODELS[kind]
-    expected = run()
-    model = make(estimator=estimator)
-    np.testing.assert_allclose(model.mean_apply(model.posterior, X), expected, rtol=1e-6, atol=1e-6)
-    sampled = model.apply(jax.random.key(1), model.posterior, X)
+    expected = outputs(kind)
+    model = MODELS[kind][0](estimator=estimator)
+
+    def apply(posterior: Any, x: Any) -> Any:
+        return model.apply(jax.random.key(1), posterior, x)
+
+    mean = jax.jit(model.mean_apply)(model.posterior, X)
+    sampled = jax.jit(apply)(model.posterior, X)
+    np.testing.assert_allclose(mean, expected, rtol=1e-6, atol=1e-6)
     assert float(jnp.abs(sampled - expected).max()) > 1e-4
     monkeypatch.setattr(noise, "normal", lambda key, shape, dtype=None: jnp.zeros(shape, dtype))
-    silent = model.apply(jax.random.key(1), model.posterior, X)
+    silent = jax.jit(lambda q, x: apply(q, x))(model.posterior, X)  # traced again
     np.testing.assert_allclose(silent, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -115,12 +129,15 @@ def test_there_and_back(kind: str) -> None:
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_sample_is_what_apply_uses(kind: str) -> None:
     model = MODELS[kind][0]()
-    weights = model.sample(jax.random.key(3), model.posterior)
-    np.testing.assert_allclose(
-        model.network.call(weights, model.variables, X),
-        model.apply(jax.random.key(3), model.posterior, X),
-        rtol=1e-5,
-    )
+
+    @jax.jit
+    def both(posterior: Any) -> Any:
+        weights = model.sample(jax.random.key(3), posterior)
+        called = model.network.call(weights, model.variables, X)
+        return called, model.apply(jax.random.key(3), posterior, X)
+
+    called, applied = both(model.posterior)
+    np.testing.assert_allclose(called, applied, rtol=1e-5)
 
 
 def test_which_weights_are_random() -> None:
@@ -188,17 +205,23 @@ def test_a_prior_centred_on_the_weights() -> None:
     assert set(priors.prior_leaves(model.prior)) == set(RANDOM["linen"])
 
 
+def trace(model: BayesianModel, x: Any, report: dict[str, list[str]]) -> None:
+    """Reports the rule of each weight, which is settled before anything is computed."""
+    key = jax.random.key(0)
+    jax.eval_shape(lambda q: model.apply(key, q, x, rules_used=report), model.posterior)
+
+
 def test_local_reparam_gives_way_to_flipout_where_positions_share_weights() -> None:
     report: dict[str, list[str]] = {}
     model = MODELS["linen"][0](estimator="local_reparam")
-    model.apply(jax.random.key(0), model.posterior, X, rules_used=report)
+    trace(model, X, report)
     assert report["conv/kernel"] == ["flipout"]
     assert report["head/kernel"] == report["head/bias"] == ["local_reparam"]
     model = MODELS["linen"][0](estimator={"conv/*": "local_reparam", "*": "reparam"})
     with pytest.raises(EstimatorError, match="conv/kernel"):
-        model.apply(jax.random.key(0), model.posterior, X)
+        trace(model, X, {})
     model = MODELS["linen"][0](estimator="local_reparam", approximate=True)
-    model.apply(jax.random.key(0), model.posterior, X, rules_used=report)
+    trace(model, X, report)
     assert report["conv/kernel"] == ["local_reparam"]
 
 
@@ -217,7 +240,7 @@ def test_a_constant_is_no_data() -> None:
 
     model = to_bnn(fn, {"w": jnp.ones((5, 2))}, estimator="flipout")
     report: dict[str, list[str]] = {}
-    model.apply(jax.random.key(0), model.posterior, jnp.ones((3, 4)), rules_used=report)
+    trace(model, jnp.ones((3, 4)), report)
     assert report == {"w": ["reparam"]}
 
 
