@@ -1,5 +1,6 @@
 """What every estimator must do; a new one is tested by adding its name to ESTIMATORS."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -77,9 +78,13 @@ def test_mean_variance_and_pairs(estimator: str, case: str) -> None:
     assert_mean(y, mean)
     variance = fn({name: q.std**2 for name, q in Q.items()}, x**2)
     assert_mean((y - np.asarray(mean)) ** 2, variance)
-    one, other = (run(Draw(key(1), sign), estimator, case) for sign in (1, -1))
+
+    @jax.jit
+    def pair(sign: Any) -> Any:
+        return [run(Draw(key(1), s), estimator, case) for s in (1, -1, sign)]
+
+    one, other, chosen = pair(jnp.asarray(-1))
     np.testing.assert_allclose(0.5 * (one + other), mean, rtol=1e-5, atol=1e-5)
-    chosen = run(Draw(key(1), jnp.asarray(-1)), estimator, case)
     np.testing.assert_allclose(chosen, other, rtol=1e-6, atol=1e-6)
 
 
@@ -100,18 +105,20 @@ def test_without_noise_it_is_the_mean_network(
     no_noise(monkeypatch)
     for case, (fn, x) in CASES.items():
         wanted = fn({name: q.mean for name, q in Q.items()}, x)
-        np.testing.assert_allclose(run(key(0), estimator, case), wanted, rtol=1e-5, atol=1e-5)
+        silent = jax.jit(partial(run, estimator=estimator, case=case))(key(0))
+        np.testing.assert_allclose(silent, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_it_is_used_where_it_is_exact_and_the_report_says_so(estimator: str) -> None:
     report: dict[str, list[str]] = {}
-    run(key(0), estimator, "neighbours", report=report)
+    jax.eval_shape(lambda k: run(k, estimator, "neighbours", report=report), key(0))
     assert report["k"] == ["flipout" if estimator == "local_reparam" else estimator]
-    run(key(0), estimator, "dense", report=report, strict=True)
+    jax.eval_shape(lambda k: run(k, estimator, "dense", report=report, strict=True), key(0))
     assert report["w"] == report["b"] == [estimator]
     twice = lambda p, x: jnp.tanh(x @ p["w"]) @ p["w"].T  # noqa: E731
-    random_array.apply(twice, key(0), Q, X, estimator=estimator, report=report)
+    options = {"estimator": estimator, "report": report}
+    jax.eval_shape(lambda k: random_array.apply(twice, k, Q, X, **options), key(0))
     assert report["w"] == ["reparam"]
 
 

@@ -99,13 +99,13 @@ def test_banded_conv_is_laxs(name: str, width: int) -> None:
     options = {"features": 6, "kernel_size": (3, 3), **CONVOLUTIONS[name]}
     x, tolerance = data(0, 2, 7, width, 4), 2e-2 if "dtype" in options else 1e-5
     ours, lax = nn.Conv(**options, conv_general_dilated=banded_conv), nn.Conv(**options)
-    params = lax.init(key(1), x)
+    params = jax.jit(lax.init)(key(1), x)
 
     def loss(net: nn.Conv, params: dict, x: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(net.apply(params, x).astype(jnp.float32)))
 
     got, expected = (
-        jax.value_and_grad(partial(loss, net), (0, 1))(params, x) for net in (ours, lax)
+        jax.jit(jax.value_and_grad(partial(loss, net), (0, 1)))(params, x) for net in (ours, lax)
     )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=10 * tolerance)
@@ -122,7 +122,7 @@ def test_banded_conv_is_a_matrix_product() -> None:
 @pytest.mark.parametrize("conv", [{}, {"conv_general_dilated": banded_conv}], ids=["lax", "banded"])
 def test_no_layer_of_lenet5_falls_back_to_one_draw_for_the_batch(conv: dict[str, Any]) -> None:
     net, x = LeNet5(**conv), jnp.zeros((2, 32, 32, 1))
-    model = to_bnn(net, net.init(key(0), x), estimator="flipout")
+    model = to_bnn(net, jax.jit(net.init)(key(0), x), estimator="flipout")
     assert {w.applied for w in model.report(x).weights} == {("flipout",)}
 
 
@@ -132,7 +132,7 @@ def test_estimators_see_a_convolution_in_banded_conv(estimator: str, channels: i
     x = data(0, 3, 6, 5, channels)
     options = {"features": 2, "kernel_size": (3, 2), "padding": "VALID"}
     plain = nn.Conv(**options)
-    variables = plain.init(key(1), x)
+    variables = jax.jit(plain.init)(key(1), x)
 
     def value(net: nn.Conv) -> tuple[Any, list[Any]]:
         model = to_bnn(net, variables, estimator=estimator, initial_std=0.3)
@@ -141,7 +141,7 @@ def test_estimators_see_a_convolution_in_banded_conv(estimator: str, channels: i
             return jnp.sum(jnp.sin(model.apply(key(2), posterior, x)))
 
         rules = [w.applied for w in model.report(inputs=(x,)).weights]
-        return jax.value_and_grad(loss)(model.posterior), rules
+        return jax.jit(jax.value_and_grad(loss))(model.posterior), rules
 
     banded, rules = value(nn.Conv(**options, conv_general_dilated=banded_conv))
     laxs, expected_rules = value(plain)
