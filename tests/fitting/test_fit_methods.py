@@ -1,5 +1,6 @@
 """Every inference method through `fit`: predictions, saving and loading, exact resume."""
 
+import functools
 import signal
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,15 @@ METHODS = {
 }
 
 
+# Methods of a kind that another one has, alone or as members of an ensemble, in fits.
+OF_A_KIND = {"mixture", "multi_swag", "nuts"}
+
+
+@functools.cache
 def model() -> Any:
     network = nn.Sequential([nn.Dense(8), nn.tanh, nn.Dense(2)])
-    return to_bnn(network, network.init(jax.random.key(0), X), prior=NormalPrior(std=1.0))
+    variables = jax.jit(network.init)(jax.random.key(0), X)
+    return to_bnn(network, variables, prior=NormalPrior(std=1.0))
 
 
 def run(name: str, **options: Any) -> Fit:
@@ -61,7 +68,10 @@ def test_every_method_is_here() -> None:
     assert set(infer.METHODS) <= set(METHODS)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in OF_A_KIND else []) for n in METHODS],
+)
 def test_it_resumes_and_is_saved(name: str, tmp_path: Path) -> None:
     interrupted = False
 
