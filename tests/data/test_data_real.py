@@ -22,7 +22,8 @@ def gunzip(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes())
 
 
-@pytest.mark.parametrize("name", ["mnist", pytest.param("fashion_mnist", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_originals_to_arrays(name, shared, tmp_path):
     originals = shared / "data" / name
     data = load(name, data_dir=tmp_path, manual_dir=originals)

@@ -56,7 +56,13 @@ def test_linear_regression(name: str) -> None:
     assert is_right(name, cases.NOISE_STD, cases.PRIOR_STD), found
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Each kind of posterior, and of bounds; the others are slow tests.
+QUICK = {"map", "bayes_by_backprop", "swag", "sghmc", "hmc"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in NAMES]
+)
 @pytest.mark.parametrize(("noise_std", "prior_std"), [(0.5, 10.0), (1.0, 0.1)])
 def test_the_bounds_reject_a_wrong_posterior(name: str, noise_std: float, prior_std: float) -> None:
     """Inference without the prior, or with a wrong noise scale, exceeds a bound."""
