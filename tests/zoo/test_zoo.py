@@ -35,13 +35,23 @@ def estimators(case: Case) -> tuple[str, ...]:
     return ("flipout", "reparam") if case.tied else ("flipout", "reparam", "local_reparam")
 
 
+# The training steps that take longest to compile; each kind has a smaller network below.
+LONG = {
+    "linen-resnet_train",
+    "linen-vision_transformer",
+    "linen-bidirectional_lstm",
+    "linen-lora",
+    "nnx-encoder_decoder",
+}
+RECURRENT = "nnx-gru"
 RUNS = [
     pytest.param(
         name,
         estimator,
         # Every other network in each run of the tests; all of them, under all rules, on request.
         marks=[]
-        if estimator == "flipout" and not case.similar and i % 2 == 0
+        if estimator == "flipout"
+        and ((not case.similar and i % 2 == 0 and name not in LONG) or name == RECURRENT)
         else pytest.mark.slow,
     )
     for i, (name, case) in enumerate(CASES.items())
@@ -210,7 +220,7 @@ def test_a_training_step(name: str, estimator: str) -> None:
             assert (of_data > rounding) != idle, f"{path} {part}: {of_data}, idle {idle}"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES, scope="module")  # one network after the other
 def test_without_noise_it_is_the_network(name: str) -> None:
     """The other estimators; flipout is looked at in its training step."""
     (outputs, others), silent = results(name)
@@ -221,7 +231,7 @@ def test_without_noise_it_is_the_network(name: str) -> None:
         assert_close(variables, others)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES, scope="module")  # one network after the other
 def test_there_and_back(name: str, tmp_path: Path) -> None:
     """Excluded leaves are the given ones, the mean is the network, and a checkpoint is exact."""
     net, variables, params = network_of(name)
