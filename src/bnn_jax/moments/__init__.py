@@ -1,5 +1,6 @@
 """Uncertainty in one pass: means and variances of a network's outputs, without sampling."""
 
 from bnn_jax.moments.errors import MomentsError as MomentsError
+from bnn_jax.moments.propagate import mean_field_tree as mean_field_tree
 from bnn_jax.moments.propagate import outputs as outputs
 from bnn_jax.moments.value import Moments as Moments

@@ -50,7 +50,7 @@ def outputs(
         MomentsError: the network has an operation without a rule; it names the operation, the layer
             and the line.
     """
-    tree, own_variables = _tree_of(posterior)
+    tree, own_variables = mean_field_tree(posterior)
     call = _call_of(model, own_variables if variables is None else variables, kwargs)
     leaves, structure = jax.tree.flatten((tree, inputs), is_leaf=_is_random)
     lifted = [_lift(leaf) for leaf in leaves]
@@ -85,8 +85,12 @@ def _out(cell: Cell[PyTree]) -> PyTree:
     return moments_of(value)
 
 
-def _tree_of(posterior: PyTree) -> tuple[PyTree, PyTree]:
-    """The params tree of a posterior, and its variables."""
+def mean_field_tree(posterior: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns the params tree of a mean-field posterior, and its variables.
+
+    Raises:
+        TypeError: a posterior of another kind.
+    """
     if isinstance(posterior, posteriors.MeanField):
         return posterior.tree, posterior.variables
     if isinstance(posterior, posteriors.Point):

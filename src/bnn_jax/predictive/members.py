@@ -24,6 +24,7 @@ from bnn_jax.predictive.kinds import (
     Indices,
     Inputs,
     Kind,
+    Network,
     OwnNoise,
     Posterior,
     WeightSamples,
@@ -62,6 +63,11 @@ class Program:
         self, key: PRNGKey, data: Data, group: Index, x: PyTree, indices: Indices
     ) -> tuple[PyTree, ...]:
         """Returns the outputs of each member of a group, see `Kind.outputs`."""
+        inputs = x if isinstance(x, tuple) else (x,)
+        return self.kind.outputs(self.network(data), key, data, group, inputs, indices)
+
+    def network(self, data: Data) -> Network:
+        """Returns the network with its keyword arguments."""
         structure, fixed = self.options
         leaves = dict(fixed) | dict(data.options)
         kwargs = jax.tree.unflatten(structure, [leaves[i] for i in range(len(leaves))])
@@ -70,8 +76,7 @@ class Program:
             state = (variables,) if self.takes_variables else ()
             return self.call(weights, *state, *inputs, **kwargs)
 
-        inputs = x if isinstance(x, tuple) else (x,)
-        return self.kind.outputs(network, key, data, group, inputs, indices)
+        return network
 
 
 @dataclasses.dataclass(frozen=True)

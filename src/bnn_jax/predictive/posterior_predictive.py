@@ -33,14 +33,15 @@ from jaxtyping import Array, ArrayLike, PyTree
 from bnn_jax._compiler import compiler_options
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import members
 from bnn_jax.predictive.predictions import Classification as Classification
 from bnn_jax.predictive.predictions import Regression as Regression
 from bnn_jax.predictive.predictor import (
     check_examples,
     checked_likelihood,
+    drawn_by,
     prediction,
     summarise,
+    summary_of,
 )
 
 
@@ -51,6 +52,7 @@ def predict(
     num_samples: int | None = None,
     *,
     likelihood: object,
+    method: str = "samples",
     posterior: PyTree = None,
     variables: PyTree = None,
     targets: PyTree = None,
@@ -74,6 +76,9 @@ def predict(
         num_samples: number of weight samples; optional for a deterministic network or an ensemble.
         likelihood: one of `bnn_jax.likelihoods`; or a function of the outputs, whose mean and
             variance over weight samples are computed.
+        method: "samples" averages over weight samples. "moments" propagates means and variances
+            through the network in one pass, see `bnn_jax.moments` and `one_pass`: it draws
+            nothing, so num_samples is left out and the key is not used. For mean-field posteriors.
         posterior: a params tree with Gaussian leaves; one without, for a deterministic
             network; or a list of params trees, an ensemble. Default: the model's own.
         variables: the network's other state, such as batch statistics; for an ensemble, one for all
@@ -96,7 +101,9 @@ def predict(
             grad or vmap, where `predictive.build` takes its place.
     """
     _check_not_traced(key, x, targets, posterior, variables, kwargs)
-    drawn = members.of(model, posterior, variables, num_samples, antithetic, kwargs)
+    drawn = drawn_by(
+        method, model, posterior, variables, num_samples, antithetic, keep_samples, kwargs
+    )
     levels = tuple(float(level) for level in levels)
     likelihood = checked_likelihood(likelihood, targets, levels)
     if isinstance(batch_size, bool) or batch_size < 1:
@@ -115,7 +122,7 @@ def predict(
         inputs, wanted = jax.tree.map(
             lambda a, start=start, size=size: _slice(a, start, size, batch_size), (x, targets)
         )
-        chunk = _compiled()(
+        chunk = _compiled(summary_of(method))(
             key,
             drawn.data,
             inputs,
@@ -130,11 +137,14 @@ def predict(
         if not keep_samples:
             del chunk["samples"]
         chunks.append({name: _kept(name, size, value) for name, value in chunk.items()})
-    return prediction(likelihood, _joined(chunks), levels, drawn.num_samples)
+    samples = 0 if method == "moments" else drawn.num_samples
+    return prediction(likelihood, _joined(chunks), levels, samples)
 
 
 @cache
-def _compiled() -> Callable[..., dict[str, PyTree]]:
+def _compiled(
+    summarise: Callable[..., dict[str, PyTree]] = summarise,
+) -> Callable[..., dict[str, PyTree]]:
     return jax.jit(
         summarise,
         static_argnames=("program", "likelihood", "levels", "stacked"),

@@ -52,7 +52,7 @@ class Classification:
         mutual_information: epistemic: between the class and the weights, >= 0.
         log_prob: (examples,) log of the mean likelihood of the targets, if targets were given.
         samples: (samples, examples, ...) the network's outputs, if keep_samples was True.
-        num_samples: weight samples.
+        num_samples: weight samples; 0 for a prediction in one pass.
     """
 
     probabilities: Values
@@ -80,7 +80,7 @@ class Regression:
         quantiles: {level: values of that level of the predictive distribution}.
         log_prob: (examples,) log of the mean density of the targets, if targets were given.
         samples: (samples, examples, ...) the network's outputs, if keep_samples was True.
-        num_samples: weight samples.
+        num_samples: weight samples; 0 for a prediction in one pass.
     """
 
     mean: Values

@@ -9,7 +9,7 @@ examples. `predict` is this function in a loop over chunks of examples, compiled
 as its results.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -19,9 +19,9 @@ from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import members, running_sums
+from bnn_jax.predictive import members, one_pass, running_sums
 from bnn_jax.predictive.kinds import Data
-from bnn_jax.predictive.members import Program
+from bnn_jax.predictive.members import Members, Program
 from bnn_jax.predictive.mixture_quantiles import mixture_quantile
 from bnn_jax.predictive.predictions import Classification, Regression
 from bnn_jax.predictive.running_sums import Function, Known, Sums
@@ -65,6 +65,7 @@ def build(
     likelihood: object,
     num_samples: int | None = None,
     *,
+    method: str = "samples",
     antithetic: bool = False,
     keep_samples: bool = False,
     levels: Sequence[float] = (),
@@ -80,7 +81,7 @@ def build(
     Args:
         model, likelihood, num_samples: as in `predict`. The number is fixed: the loop over samples
             has a static length, as reverse-mode differentiation requires.
-        antithetic, keep_samples, levels, kwargs: as in `predict`.
+        method, antithetic, keep_samples, levels, kwargs: as in `predict`.
 
     Returns:
         A function that returns a `Classification` or a `Regression`, a pytree of JAX arrays.
@@ -102,8 +103,10 @@ def build(
     ) -> Classification | Regression:
         checked_likelihood(checked, targets, levels)
         check_examples(x, targets)
-        drawn = members.of(model, posterior, variables, num_samples, antithetic, kwargs)
-        summary = summarise(
+        drawn = drawn_by(
+            method, model, posterior, variables, num_samples, antithetic, keep_samples, kwargs
+        )
+        summary = summary_of(method)(
             key,
             drawn.data,
             x,
@@ -117,7 +120,8 @@ def build(
         )
         if not keep_samples:
             summary["samples"] = None
-        return prediction(checked, summary, levels, drawn.num_samples)
+        samples = 0 if method == "moments" else drawn.num_samples
+        return prediction(checked, summary, levels, samples)
 
     return predictor
 
@@ -181,6 +185,32 @@ def summarise(
             [mixture_quantile(likelihood, outputs, level) for level in levels]
         )
     return summary
+
+
+def drawn_by(
+    method: str,
+    model: object,
+    posterior: PyTree,
+    variables: PyTree,
+    num_samples: int | None,
+    antithetic: bool,
+    keep_samples: bool,
+    kwargs: Mapping[str, object],
+) -> Members[PyTree]:
+    """Checks the arguments of `predict`, and returns what its method evaluates."""
+    if method == "moments":
+        one_pass.check_unused(num_samples, antithetic, keep_samples)
+        return one_pass.of(model, posterior, variables, kwargs)
+    summary_of(method)
+    return members.of(model, posterior, variables, num_samples, antithetic, kwargs)
+
+
+def summary_of(method: str) -> Callable[..., dict[str, PyTree]]:
+    """Returns the function that computes the summary of a chunk of examples."""
+    methods = {"samples": summarise, "moments": one_pass.summarise}
+    if method not in methods:
+        raise ValueError(f"method must be one of {sorted(methods)}, got {method!r}.")
+    return methods[method]
 
 
 def prediction(
