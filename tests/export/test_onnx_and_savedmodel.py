@@ -54,6 +54,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("likelihood", [Categorical(temperature=0.5), Normal()])
 def test_both_kinds_agree_with_predict(form: str, likelihood: Any, tmp_path: Path) -> None:
@@ -61,7 +62,14 @@ def test_both_kinds_agree_with_predict(form: str, likelihood: Any, tmp_path: Pat
     with as_users_have_it():
         for package in packages:
             pytest.importorskip(package)
-        net = nn.Sequential([nn.Conv(3, (2, 2)), nn.relu, lambda x: x.mean((1, 2)), nn.Dense(4)])
+        net = nn.Sequential(
+            [
+                nn.Conv(3, (2, 2)),
+                lambda x: nn.max_pool(nn.relu(x), (2, 2), (2, 2)),
+                lambda x: x.reshape(x.shape[0], -1),
+                nn.Dense(4),
+            ]
+        )
         model = to_bnn(net, net.init(key(0), IMAGES), initial_std=0.2)
         for kind, count in (("mean", None), ("members", 3)):
             folder = write(

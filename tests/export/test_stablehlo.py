@@ -14,6 +14,7 @@ from flax import linen as nn
 
 import bnn_jax
 from bnn_jax import export, gaussian, posteriors, predict, to_bnn
+from bnn_jax.export.program import program
 from bnn_jax.likelihoods import Bernoulli, Categorical, Normal
 from core_helpers import data, key
 from predict_helpers import Q, S, X, network
@@ -57,6 +58,7 @@ def assert_agrees(outputs: dict[str, np.ndarray], expected: Any) -> None:
         np.testing.assert_allclose(value, getattr(expected, name), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_kind_runs_without_bnn_jax_and_agrees_with_predict(tmp_path: Path) -> None:
     images = data(0, 5, 3, 2)
     net = nn.Sequential([lambda x: x.reshape(x.shape[0], -1), nn.Dense(4)])
@@ -152,6 +154,18 @@ def test_members_with_statistics_of_their_own(tmp_path: Path) -> None:
     assert_agrees(
         run_here(folder, X), predict(key(0), model, X, likelihood=NOISE, posterior=members)
     )
+
+
+@pytest.mark.parametrize("likelihood", [NOISE, Categorical()])
+def test_members_one_by_one_are_the_same(likelihood: Any) -> None:
+    options: dict[str, Any] = {"temperature": None, "any_batch": False, "kwargs": {}}
+    source = program(
+        network, Q, likelihood, X, kind="members", key=key(0), num_samples=3, **options
+    )
+    together, apart = source.call(X), source.unrolled(X)
+    assert sorted(together) == sorted(apart)
+    for name, value in together.items():
+        np.testing.assert_allclose(value, apart[name], rtol=1e-5, atol=1e-6)
 
 
 def test_a_fixed_number_of_examples_for_a_network_that_needs_it(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ kind        what it computes                                        inputs
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -242,15 +244,22 @@ def _averaged(
             return {"mean": only["mean"], "aleatoric_variance": only["variance"]}
         return {"mean": only["mean"]}
 
-    def averaged(*inputs: Array) -> dict[str, Array]:
+    if kind == "mean":
+        return mean_network
+    count = len(jax.tree.leaves(params)[0])
+    trees = [jax.tree.map(lambda a, i=i: a[i], (params, own)) for i in range(count)]
+
+    def means_of(each: Callable[..., dict[str, Array]], *inputs: Array) -> dict[str, Array]:
+        """Returns the means over members of a function of (params, own variables, *inputs)."""
         if one_by_one:
-            count = len(jax.tree.leaves(params)[0])
-            trees = [jax.tree.map(lambda a, i=i: a[i], (params, own)) for i in range(count)]
-            each = [terms(*tree, *inputs) for tree in trees]
-            stacked = jax.tree.map(lambda *a: jnp.stack(a), *each)
-        else:
-            stacked = jax.vmap(lambda p, v: terms(p, v, *inputs))(params, own)
-        means = {name: jnp.mean(value, axis=0) for name, value in stacked.items()}
+            totals = [each(*tree, *inputs) for tree in trees]
+            summed = jax.tree.map(lambda *a: functools.reduce(operator.add, a), *totals)
+            return jax.tree.map(lambda total: total / count, summed)
+        stacked = jax.vmap(lambda p, v: each(p, v, *inputs))(params, own)
+        return jax.tree.map(lambda a: jnp.mean(a, axis=0), stacked)
+
+    def averaged(*inputs: Array) -> dict[str, Array]:
+        means = means_of(terms, *inputs)
         if isinstance(likelihood, likelihoods.Classification):
             total, expected = likelihood.entropy(means["probabilities"]), means["entropy"]
             return {
@@ -258,12 +267,14 @@ def _averaged(
                 "expected_entropy": expected,
                 "mutual_information": jnp.maximum(total - expected, 0.0),
             }
+
+        def square(params: PyTree, own: PyTree, *inputs: Array) -> dict[str, Array]:
+            return {"": jnp.square(terms(params, own, *inputs)["mean"] - means["mean"])}
+
         return {
             "mean": means["mean"],
             "aleatoric_variance": means["variance"],
-            "epistemic_variance": jnp.mean(
-                jnp.square(stacked["mean"] - means["mean"][None]), axis=0
-            ),
+            "epistemic_variance": means_of(square, *inputs)[""],
         }
 
-    return mean_network if kind == "mean" else averaged
+    return averaged
