@@ -16,10 +16,12 @@ Sources: Clark 1961, "The greatest of a finite set of random variables" (the max
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jaxtyping import Array
 
+from bnn_jax._compiler import materialise
 from bnn_jax.moments.value import Moments
 
 
@@ -37,7 +39,7 @@ def maximum(x: Moments, y: Moments) -> Moments:
         + difference * theta * density * (above - below)
         - variance * jnp.square(density)
     )
-    return Moments(y.mean + excess, jnp.maximum(second, 0.0))
+    return _stored(y.mean + excess, jnp.maximum(second, 0.0), variance)
 
 
 def relu(x: Moments) -> Moments:
@@ -48,7 +50,7 @@ def relu(x: Moments) -> Moments:
     relative = (
         below + jnp.square(a) * below * above + a * density * (above - below) - jnp.square(density)
     )
-    return Moments(mean, x.variance * jnp.maximum(relative, 0.0))
+    return _stored(mean, x.variance * jnp.maximum(relative, 0.0), x.variance)
 
 
 def absolute(x: Moments) -> Moments:
@@ -89,6 +91,12 @@ def product(x: Moments, y: Moments) -> Moments:
     return Moments(x.mean * y.mean, variance)
 
 
+def _stored(mean: Array, variance: Array, known: Array) -> Moments:
+    """Moments in memory: XLA would compute them again for each use, in pooling many times over."""
+    one = 1.0 + 0.0 * known
+    return Moments(materialise(mean, divide_by=one), materialise(variance, divide_by=one))
+
+
 def _wave(x: Moments, sign: float) -> Array:
     """The variance of sin(x) with sign 1, of cos(x) with sign -1."""
     decay = jnp.exp(-x.variance)
@@ -98,5 +106,47 @@ def _wave(x: Moments, sign: float) -> Array:
 def _at(a: Array) -> tuple[Array, Array, Array]:
     """The standard normal Phi(a), 1 - Phi(a) and density, where a may be huge."""
     a = jnp.clip(a, -30.0, 30.0)
-    below = ndtr(a)
-    return below, 1.0 - below, jnp.exp(-0.5 * jnp.square(a)) / math.sqrt(2.0 * math.pi)
+    return *_tails(a), _density(a)
+
+
+def _density(a: Array) -> Array:
+    return jnp.exp(-0.5 * jnp.square(a)) / math.sqrt(2.0 * math.pi)
+
+
+# (1 - Phi(t)) / phi(t) for t >= 0 as a polynomial in k = 1 / (1 + 0.36 t) without constant term, by
+# least squares of the largest relative error: 8e-8.
+_MILLS = (
+    0.35999541647559063,
+    0.3601762248605458,
+    0.31063859306129665,
+    0.2418837703156485,
+    -0.004611217474629249,
+    0.27591955923552897,
+    -0.5678460044190561,
+    0.3539964810252848,
+    -0.0768387800516619,
+)
+
+
+@jax.custom_jvp
+def _tails(a: Array) -> tuple[Array, Array]:
+    """Phi(a) and 1 - Phi(a), both with a small relative error.
+
+    A polynomial for float32: XLA computes erfc with branches, which takes several times longer.
+    """
+    if a.dtype != jnp.float32:
+        return ndtr(a), ndtr(-a)
+    k = 1.0 / (1.0 + 0.36 * jnp.abs(a))
+    ratio = jnp.full_like(k, _MILLS[-1])
+    for coefficient in reversed(_MILLS[:-1]):
+        ratio = ratio * k + coefficient
+    tail = _density(a) * ratio * k
+    return jnp.where(a < 0.0, tail, 1.0 - tail), jnp.where(a < 0.0, 1.0 - tail, tail)
+
+
+@_tails.defjvp
+def _tails_jvp(
+    at: tuple[Array], towards: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    change = _density(*at) * towards[0]
+    return _tails(*at), (change, -change)
