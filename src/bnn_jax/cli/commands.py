@@ -158,6 +158,9 @@ def _print_summary(summary: Mapping[str, object]) -> None:
     """Prints the metrics of a run, one per line, those of a group indented under its name."""
     for line in _lines(summary):
         click.echo(line)
+    findings = summary.get("diagnosis")
+    for finding in findings if isinstance(findings, list) else []:
+        click.echo(f"warning: {finding}", err=True)
 
 
 def _lines(values: Mapping[str, object], indent: str = "") -> list[str]:

@@ -25,6 +25,7 @@ class ImageData(Section):
     train_examples: Count | None = None
     test_examples: Count | None = None
     validation: CountOrZero = 0
+    augment: own.Augmentation | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "ImageData":

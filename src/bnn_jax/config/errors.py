@@ -173,6 +173,11 @@ def _required(section: type[BaseModel]) -> list[str]:
 
 
 def _wrong_value(name: str, field: FieldInfo | None, value: object) -> str:
+    if isinstance(value, dict) and "format" in value and field is not None:
+        formats = [tag for tag, s in _choices(field).items() if "format" in s.model_fields]
+        given = value["format"]
+        hint = nearest(str(given), formats)
+        return f"'{name}.format' must be one of {', '.join(formats)}, got {_shown(given)}{hint}"
     section = _main_section(field)
     if section is not None:
         keys = ", ".join(section.model_fields)

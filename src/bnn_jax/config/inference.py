@@ -70,6 +70,15 @@ class Map(Method):
     constant: Flag | None = None
 
 
+class Laplace(Map):
+    """The Laplace approximation: Immer et al. 2021, Daxberger et al. 2021."""
+
+    name: Literal["laplace"]  # type: ignore[assignment]
+    curvature: Literal["last_layer", "diagonal", "kronecker"] | None = None
+    prior_precision: Literal["marginal_likelihood", "prior"] | None = None
+    predictive: Literal["linearised", "sampled"] | None = None
+
+
 class McDropout(Method):
     """MC dropout: Gal and Ghahramani 2016."""
 
@@ -135,7 +144,8 @@ class Nuts(Method):
 
 
 Member = Annotated[
-    BayesByBackprop | Ivon | Map | McDropout | Swag | Sgld | Sghmc, Field(discriminator="name")
+    BayesByBackprop | Ivon | Map | Laplace | McDropout | Swag | Sgld | Sghmc,
+    Field(discriminator="name"),
 ]
 
 
@@ -154,6 +164,16 @@ class Ensemble(Method):
 
 
 Inference = Annotated[
-    BayesByBackprop | Ivon | Map | McDropout | Swag | Sgld | Sghmc | Hmc | Nuts | Ensemble,
+    BayesByBackprop
+    | Ivon
+    | Map
+    | Laplace
+    | McDropout
+    | Swag
+    | Sgld
+    | Sghmc
+    | Hmc
+    | Nuts
+    | Ensemble,
     Field(discriminator="name"),
 ]

@@ -14,6 +14,13 @@ Task = Literal["classification", "binary", "regression", "counts"]
 Missing = Literal["error", "mean", "median", "most_frequent"]
 
 
+class Augmentation(Section):
+    """Random changes of training images: shifts, and mirror images unless flip is false."""
+
+    padding: Annotated[int, Field(strict=True, ge=0, description="a whole number >= 0")] = 4
+    flip: Flag = True
+
+
 class OwnData(Section):
     """Own data. Shares or numbers of examples are held out, unless the source has these parts.
 
@@ -22,6 +29,7 @@ class OwnData(Section):
 
     validation: NotNegative = 0
     test: NotNegative = 0
+    augment: Augmentation | None = None  # of images
     standardize: Flag = True  # features and the targets of a regression, by the training part
 
     @property

@@ -7,6 +7,7 @@ written.
 import dataclasses
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, PyTree
 
-from bnn_jax import gaussian, likelihoods, models, priors
+from bnn_jax import data, gaussian, likelihoods, models, priors
 from bnn_jax.config import data as data_sections
 from bnn_jax.config import own, sections
 from bnn_jax.config.schema import Model
@@ -180,6 +181,14 @@ def build_likelihood(settings: data_sections.Likelihood) -> Likelihood:
 
 
 PURPOSES = ("init", "noise", "batches", "evaluation", "baseline")
+
+
+def augmentation(settings: data_sections.Data) -> Callable[[PRNGKey, Array], Array] | None:
+    """Returns the random change of a batch of training images."""
+    given = getattr(settings, "augment", None)
+    if given is None:
+        return None
+    return partial(data.pad_crop_flip, padding=given.padding, flip=given.flip)
 
 
 def keys_of(seed: int, *, baseline: bool = False) -> Keys:

@@ -93,6 +93,7 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
             epochs=settings.epochs,
             batch_size=settings.batch_size,
             standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
+            augment=build.augmentation(run.config.data),
             metric_fn=partial(methods.batch_metrics, run.likelihood),
             checkpoint=folder.path / "checkpoint",
             checkpoint_every=settings.checkpoint_every,
@@ -185,6 +186,7 @@ def _results(run: Run, folder: RunFolder) -> Record:
     return {
         "status": "finished",
         "run": str(folder.path),
+        "method": _named(run),
         **_score(run, run.held_out_predictive),
         **_compared_with_truth(run),
         **_divergence(run),
@@ -200,6 +202,13 @@ def _results(run: Run, folder: RunFolder) -> Record:
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
     }
+
+
+def _named(run: Run) -> str:
+    """Returns the name of the method, which says whether the posterior is a cold one."""
+    temperature = getattr(run.method, "temperature", 1.0)
+    cold = f", cold posterior at temperature {temperature:g}" if temperature != 1.0 else ""
+    return run.method.name + cold
 
 
 def _divergence(run: Run) -> Record:

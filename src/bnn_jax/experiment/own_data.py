@@ -11,7 +11,8 @@ from bnn_jax.config import own
 from bnn_jax.data.dataset import Dataset, Kind, Splits, Task
 from bnn_jax.experiment.folder import RunError
 
-Pair = tuple[Shaped[np.ndarray, "examples ..."], Shaped[np.ndarray, "examples ..."]]
+Values = Shaped[np.ndarray, "..."]
+Pair = tuple[Values, Values]
 
 HELD_OUT = 0.1  # the share of the examples, where neither settings nor source have another part
 
@@ -77,7 +78,9 @@ def read(settings: own.OwnData, *, seed: int) -> Splits:
 
 
 def _read(settings: own.OwnData, seed: int) -> Splits:
-    given = settings.model_dump(exclude={"format", "standardize", "path", "file", "folder"})
+    given = settings.model_dump(
+        exclude={"format", "standardize", "augment", "path", "file", "folder"}
+    )
     given = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
     if isinstance(settings, own.TableData):
         return data.read_table(settings.path, **given)
@@ -107,6 +110,11 @@ def load(settings: own.OwnData, *, likelihood: str, seed: int) -> Arrays:
         raise RunError(
             f"likelihood {likelihood} does not fit the targets of {splits.source}, which are a "
             f"{task}: set likelihood={{name: {LIKELIHOODS[task][0]}}}, or data.task."
+        )
+    if settings.augment is not None and splits.train.kind != "images":
+        raise RunError(
+            f"data.augment is for images, and the inputs of {splits.source} are "
+            f"{splits.train.kind}: remove it."
         )
     held_out = splits.validation or splits.test
     assert held_out is not None
