@@ -114,7 +114,9 @@ def test_the_temperature_applies_to_weight_samples_only(tmp_path: Path) -> None:
 def test_images_are_padded_with_black(tmp_path: Path) -> None:
     settings = ["data.padding=2", "data.mean=0.5", "data.std=0.25"]
     config = small(tmp_path / "run", *settings)
-    images = run_data.load(config.data, config.model, batch_size=32, seed=0)
+    images = run_data.load(
+        config.data, config.model, likelihood="categorical", batch_size=32, seed=0
+    )
     batch = images.train[0][:3]
     expected = np.pad(np.asarray(batch) / 255.0, ((0, 0), (2, 2), (2, 2), (0, 0)))
     np.testing.assert_allclose(images.as_inputs(batch), (expected - 0.5) / 0.25, atol=1e-6)
