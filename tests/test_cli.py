@@ -366,7 +366,6 @@ BROKEN_RUNS = [
     (["train", LENET, "posterior.where=[conv9/*]"], ["posterior.where", "conv9/*", "conv1"]),
     (["train", LENET, "estimator={'conv9*': flipout, '*': reparam}"], ["estimator", "conv9*"]),
     (["train", LENET, f"output.dir={CONFIGS}"], ["output.dir", "configs"]),
-    (["train", LENET, "output.dir=no/run", "--resume"], ["no/run", "not a run folder"]),
     (
         ["train", LENET, "data.name=mnist", "data.manual_dir=no/files", "data.data_dir=no/data"],
         ["no/files"],

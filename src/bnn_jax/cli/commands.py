@@ -1,4 +1,4 @@
-"""The commands train, evaluate and benchmark, and their options."""
+"""The group of commands; train, evaluate and benchmark, and their options."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from bnn_jax.cli.compiled_code import keep_compiled_code as _keep_compiled_code
+from bnn_jax.cli.errors import user_errors
+from bnn_jax.cli.sweep import sweep
 from bnn_jax.config.errors import ConfigError
 
 
@@ -13,6 +16,9 @@ from bnn_jax.config.errors import ConfigError
 @click.version_option(package_name="bnn-jax")
 def cli() -> None:
     """Bayesian neural networks on JAX: train from a YAML config, evaluate a run, time workloads."""
+
+
+cli.add_command(sweep)
 
 
 @cli.command(short_help="Train and evaluate the network of a config; writes a run folder.")
@@ -31,7 +37,11 @@ def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
     with _user_errors():
         from bnn_jax import experiment
 
-        _print_summary(experiment.train(settings, resume=resume))
+        summary = experiment.train(settings, resume=resume)
+        if settings.repeated is None:
+            _print_summary(summary)
+        else:
+            click.echo(experiment.table(summary))
 
 
 @cli.command(short_help="Evaluate the trained network of a run folder; writes a report.")
@@ -132,26 +142,10 @@ def benchmark(
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """Turns errors that the user can fix into ConfigError; other errors pass through."""
+    """Turns errors that the user can fix into ConfigError, and keeps compiled programs on disk."""
     _keep_compiled_code()
-    from bnn_jax.data import DataError
-    from bnn_jax.experiment import RunError
-
-    try:
+    with user_errors():
         yield
-    except (DataError, RunError) as error:
-        raise ConfigError(str(error)) from error
-
-
-def _keep_compiled_code() -> None:
-    """Caches compiled programs on disk, so that a second run does not compile them again."""
-    import jax
-
-    given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if given is None:
-        folder = Path.home() / ".cache" / "bnn_jax" / "xla"
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _print_summary(summary: Mapping[str, object]) -> None:

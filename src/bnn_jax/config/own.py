@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from bnn_jax.config.types import Count, Flag, Name, NotNegative, Section
+from bnn_jax.config.types import Count, CountOrZero, Flag, Name, NotNegative, Section
 
 Names = Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names")]
 File = Annotated[Path, Field(description="the path of a file")]
@@ -97,11 +97,11 @@ class UciData(OwnData):
     format: Literal["uci"]
     name: Name
     folder: File
-    split: Annotated[int, Field(strict=True, ge=0, description="a whole number >= 0")] = 0
+    split: CountOrZero | Literal["all"] = 0  # all: one run for each standard split
 
     @property
     def title(self) -> str:
-        return f"{self.name}, split {self.split}"
+        return f"{self.name}, {'all splits' if self.split == 'all' else f'split {self.split}'}"
 
 
 FORMATS = {

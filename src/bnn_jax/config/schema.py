@@ -12,9 +12,11 @@ file, and `bnn_jax.config.errors` words the error messages.
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError, model_validator
 
+from bnn_jax.config import overrides as overriding
 from bnn_jax.config import yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config.errors import ConfigError as ConfigError
@@ -32,7 +34,7 @@ from bnn_jax.config.sections import (
     Prior,
     Training,
 )
-from bnn_jax.config.types import Estimator, Section, Seed, estimator_of
+from bnn_jax.config.types import Estimator, Section, Seed, Seeds, estimator_of
 
 RENAMED = {
     ("evaluation", "deterministic_twin"): "deterministic_baseline",
@@ -45,6 +47,7 @@ class Config(Section):
     """All settings of one run."""
 
     seed: Seed = 0
+    seeds: Seeds | None = None  # one run for each
     data: Data
     model: Model
     likelihood: Likelihood = Categorical(name="categorical")
@@ -60,6 +63,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        self._check_repetition()
         self._check_method()
         self._check_lengths()
         if isinstance(self.data, CurveData):
@@ -68,6 +72,24 @@ class Config(Section):
             self._check_images(self.data)
         self._check_estimator()
         return self
+
+    @property
+    def repeated(self) -> Literal["seeds", "splits"] | None:
+        """What the settings ask a run for each of; None: they are those of one run."""
+        if self.seeds is not None:
+            return "seeds"
+        return "splits" if getattr(self.data, "split", None) == "all" else None
+
+    def _check_repetition(self) -> None:
+        if self.seeds is None:
+            return
+        if "seed" in self.model_fields_set:
+            raise ValueError("'seed' and 'seeds' exclude each other: remove one of them")
+        if getattr(self.data, "split", None) == "all":
+            raise ValueError(
+                "'seeds' and data.split all exclude each other: set data.split to one split, or "
+                "seed in place of seeds"
+            )
 
     def _check_method(self) -> None:
         """Checks that the method is set once, and that no setting is without effect."""
@@ -225,7 +247,7 @@ def load(
     if former_names:
         _rename(raw)
     for text in overrides:
-        _override(raw, text, sections)
+        overriding.apply(raw, text, sections)
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
@@ -235,7 +257,8 @@ def load(
 
 def dump(config: Config) -> str:
     """Returns the resolved settings as YAML, which `load` reads back unchanged."""
-    return yaml_text.write(config.model_dump(mode="json", by_alias=True))
+    exclude = {"seed" if config.seeds is not None else "seeds"}
+    return yaml_text.write(config.model_dump(mode="json", by_alias=True, exclude=exclude))
 
 
 def _read(path: Path) -> bytes:
@@ -257,30 +280,3 @@ def _rename(raw: dict[str, object]) -> None:
         values = raw.get(section)
         if isinstance(values, dict) and former in values:
             values.setdefault(name, values.pop(former))
-
-
-def _override(raw: dict[str, object], text: str, sections: Collection[str] | None) -> None:
-    """Sets one key of the raw settings, in place."""
-    name, equals, value = text.partition("=")
-    *parents, last = keys = name.split(".")
-    if not equals or not value.strip() or not all(key and key == key.strip() for key in keys):
-        raise ConfigError(
-            f"override {text!r} must have the form section.key=value, such as training.epochs=2 "
-            "(section.key=null removes a value)"
-        )
-    if sections is not None and keys[0] not in sections:
-        raise ConfigError(
-            f"override {text!r}: only {', '.join(sections)} can be changed here, such as "
-            "evaluation.num_samples=64; train a new run to change anything else"
-        )
-    target = raw
-    for depth, key in enumerate(parents, start=1):
-        child = target.setdefault(key, {})
-        if not isinstance(child, dict):
-            place = ".".join(keys[:depth])
-            raise ConfigError(
-                f"override {text!r}: {place} is {child!r}, which has no keys: "
-                f"set it as a whole with {place}=value"
-            )
-        target = child
-    target[last] = yaml_text.parse(value, source=f"override {text!r}")

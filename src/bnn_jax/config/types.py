@@ -12,6 +12,12 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed occurs twice")
+    return seeds
+
+
 def number(
     rule: str,
     *,
@@ -40,6 +46,11 @@ Seed = Annotated[
     int,
     BeforeValidator(_whole),
     Field(strict=True, ge=0, lt=2**32, description="a whole number from 0 to 4294967295"),
+]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Field(min_length=1, description="a list of different whole numbers such as [0, 1, 2]"),
+    AfterValidator(lambda seeds: _different(seeds)),
 ]
 Flag = Annotated[bool, Field(strict=True, description="true or false")]
 Name = Annotated[str, Field(min_length=1, description="a name")]

@@ -29,7 +29,7 @@ SETS = {
     "yacht": "yacht",
 }
 
-Table = tuple[Float[np.ndarray, "examples features"], Float[np.ndarray, "examples 1"]]
+Table = tuple[Float[np.ndarray, "_ features"], Float[np.ndarray, "_ 1"]]
 
 
 def uci(name: str, *, split: int, folder: str | Path) -> tuple[Table, Table]:
@@ -44,13 +44,11 @@ def uci(name: str, *, split: int, folder: str | Path) -> tuple[Table, Table]:
         DataError: an unknown name, a split that does not exist, or files that are missing or
             cannot be read.
     """
-    if name not in SETS:
-        raise DataError(f"UCI set must be one of {', '.join(SETS)}, got {name!r}.")
-    files = Path(folder).expanduser() / SETS[name] / "data"
+    splits = num_splits(name, folder=folder)
+    files = _files(name, folder)
     table = _numbers(files / "data.txt")
     features = _numbers(files / "index_features.txt").astype(int).ravel()
     target = _numbers(files / "index_target.txt").astype(int).ravel()
-    splits = int(_numbers(files / "n_splits.txt").ravel()[0])
     if not 0 <= split < splits:
         raise DataError(f"split must be 0 to {splits - 1} for {name}, got {split}.")
 
@@ -60,6 +58,25 @@ def uci(name: str, *, split: int, folder: str | Path) -> tuple[Table, Table]:
         return chosen[:, features], chosen[:, target]
 
     return rows("train"), rows("test")
+
+
+def num_splits(name: str, *, folder: str | Path) -> int:
+    """Returns the number of standard splits of a UCI regression set.
+
+    Args:
+        name: one of `SETS`.
+        folder: the folder that holds the sets' folders.
+
+    Raises:
+        DataError: an unknown name, or a file that is missing or cannot be read.
+    """
+    return int(_numbers(_files(name, folder) / "n_splits.txt").ravel()[0])
+
+
+def _files(name: str, folder: str | Path) -> Path:
+    if name not in SETS:
+        raise DataError(f"UCI set must be one of {', '.join(SETS)}, got {name!r}.")
+    return Path(folder).expanduser() / SETS[name] / "data"
 
 
 def _numbers(file: Path) -> Float[np.ndarray, "..."]:

@@ -149,7 +149,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Run:
         RunError: there is no such run, it is not finished, or its files are damaged.
     """
     folder = RunFolder(path)
-    run = set_up(folder.load_config(overrides))
+    config = folder.load_config(overrides)
+    if config.repeated:
+        first = "split-0" if config.seeds is None else f"seed-{config.seeds[0]}"
+        raise RunError(
+            f"{folder.path} holds one run for each of several {config.repeated}: name the folder "
+            f"of one, such as {folder.path / first}."
+        )
+    run = set_up(config)
     return dataclasses.replace(run, result=folder.read_fit(run.model, run.method, run.likelihood))
 
 

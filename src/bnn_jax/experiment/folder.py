@@ -136,6 +136,9 @@ class RunFolder:
     def write_summary(self, summary: Record) -> None:
         _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
+    def write_file(self, name: str, text: str) -> None:
+        _write(self.path / name, text)
+
     def read_summary(self) -> Record:
         file = self.path / "summary.json"
         return json.loads(file.read_text()) if file.is_file() else {}

@@ -91,6 +91,8 @@ def _read(settings: own.OwnData, seed: int) -> Splits:
     if isinstance(settings, own.PythonData):
         return data.read_python(settings.file, **given)
     assert isinstance(settings, own.UciData)
+    if settings.split == "all":
+        raise RunError("data.split is all, and one run needs a single split: set data.split=0.")
     train, test = data.uci(settings.name, split=settings.split, folder=settings.folder)
     parts = (Dataset(x, y, "regression") for x, y in (train, test))
     splits = Splits(next(parts), test=next(parts), source=settings.title)
