@@ -22,6 +22,7 @@ from bnn_jax.gaussian import random_leaves
 from bnn_jax.likelihoods import Normal
 from bnn_jax.predictive.posterior_predictive import predict
 from bnn_jax.report import classifier_gather, folder, regression_gather
+from bnn_jax.report import of_run as run_report
 
 LENET = Path(__file__).parents[2] / "configs" / "lenet5.yaml"
 PICTURES = [
@@ -280,3 +281,25 @@ def test_pictures_name_the_data_sets() -> None:
     texts = [text for text, _ in drawn_texts(drawn.figure)]
     assert any(text.startswith("own, correct (") for text in texts)
     assert any(text.startswith("own, wrong (") for text in texts)
+
+
+def test_the_report_of_a_classifier_of_numbers_has_no_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    np.savez(tmp_path / "data.npz", x=x, y=(x.sum(axis=1) > 0).astype(np.int64))
+    text = f"""
+data: {{format: npz, path: {tmp_path / "data.npz"}, test: 0.5}}
+model: {{name: mlp, hidden: [8]}}
+prior: {{name: normal, std: 1.0}}
+inference: {{name: ensemble, method: {{name: map, learning_rate: 0.01}}, size: 2}}
+training: {{epochs: 4, batch_size: 10}}
+output: {{dir: {tmp_path / "run"}}}
+"""
+    (tmp_path / "config.yaml").write_text(text)
+    experiment.train(configs.load(tmp_path / "config.yaml"))
+    loaded = experiment.load(tmp_path / "run")
+    assert run_report.shows(loaded)
+    numbers = run_report.write(tmp_path / "run", loaded)
+    assert 0.0 <= numbers["posterior_predictive"]["ece"] <= 1.0
+    names = {file.stem for file in (tmp_path / "run" / "report").glob("*.png")}
+    assert names == {"reliability", "risk_coverage", "uncertainty", "training"}

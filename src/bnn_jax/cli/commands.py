@@ -76,6 +76,10 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
         run_report.check(folder, ood=ood)
         loaded = experiment.load(folder, overrides)
         summary = experiment.summarise(loaded, folder)
+        if not run_report.shows(loaded):
+            _print_summary(summary)
+            click.echo("There is no report for these targets, only for classes and one number.")
+            return
         run_report.write(folder, loaded, ood=ood)
         _print_summary(summary | {"report": str(folder / "report" / "index.html")})
 

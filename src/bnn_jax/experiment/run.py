@@ -71,6 +71,15 @@ class Run:
         return self.examples
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; empty if the targets are numbers."""
+        if isinstance(self.examples, Images):
+            return self.examples.label_names
+        if isinstance(self.examples, Arrays):
+            return self.examples.splits.train.class_names or ()
+        return ()
+
+    @property
     def points(self) -> Points:
         """The examples of a regression, and their curve."""
         if not isinstance(self.examples, Points):

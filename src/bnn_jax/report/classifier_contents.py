@@ -30,8 +30,9 @@ def classifier_contents(findings: ClassifierFindings, numbers: Record) -> Iterat
     if findings.others:
         yield detection_table(numbers)
     yield _uncertainty(findings)
-    yield Heading("The most and the least certain images")
-    yield _own_images(findings)
+    if findings.held_out.has_images:
+        yield Heading("The most and the least certain images")
+        yield _own_images(findings)
     for other in findings.others:
         yield _other_images(findings, other)
     if findings.rotation is not None:
@@ -46,7 +47,7 @@ def _summary(findings: ClassifierFindings, numbers: Record) -> Paragraph:
         f"Accuracy {100 * predictive['accuracy']:.2f} %, negative log likelihood "
         f"{predictive['nll']:.4f} nats and expected calibration error "
         f"{100 * predictive['ece']:.2f} % on the {numbers['num_held_out']:,} "
-        f"{numbers['evaluated_on']} images of {numbers['data']}, from the mean over "
+        f"{numbers['evaluated_on']} examples of {numbers['data']}, from the mean over "
         f"{findings.num_samples} weight samples. All numbers that come from weight samples vary "
         "slightly with the number of samples and the key. A small number of samples underestimates "
         "the mutual information; evaluation.num_samples sets the number."
@@ -104,8 +105,8 @@ def _risk_coverage(findings: ClassifierFindings, numbers: Record) -> Picture:
     return Picture(
         "risk_coverage",
         figures.risk_coverage(curves, best=(np.asarray(best.coverage), np.asarray(best.risk))),
-        "Error rate against the share of images that the network classifies",
-        "The error rate when the network abstains on the least certain images. Lower is better; "
+        "Error rate against the share of examples that the network classifies",
+        "The error rate when the network abstains on the least certain examples. Lower is better; "
         "AURC is the area under a curve. The horizontal axis starts at the first errors.",
     )
 
@@ -121,13 +122,13 @@ def _uncertainty(findings: ClassifierFindings) -> Picture:
         return {group.name: own} | {o.name: getattr(o.predictive, score) for o in findings.others}
 
     names = ("predictive_entropy", "mutual_information")
-    compared = "the other data sets are" if findings.others else "misclassified images are"
+    compared = "the other data sets are" if findings.others else "misclassified examples are"
     return Picture(
         "uncertainty",
         figures.uncertainty({name.replace("_", " "): by_group(name) for name in names}),
         "Histograms of predictive entropy and mutual information",
-        "The share of the images in each bin of uncertainty, on a logarithmic scale, with the "
-        f"number of images in brackets. The uncertainty is useful if {compared} further right. "
+        "The share of the examples in each bin of uncertainty, on a logarithmic scale, with the "
+        f"number of examples in brackets. The uncertainty is useful if {compared} further right. "
         "Mutual information is the epistemic part of the predictive entropy: the disagreement of "
         f"the {findings.num_samples} weight samples.",
     )

@@ -40,18 +40,17 @@ def gather_classifier(
         DataError, RunError: a data set cannot be loaded, or not in the shape of the run's images.
     """
     config = run.config
-    images, labels = (np.asarray(a) for a in run.images.held_out)
-    _, height, width, channels = images.shape
+    images, labels = (np.asarray(a) for a in run.examples.held_out)
     sets = [
         other_images.load(
             source,
             run.images.data_dir,
-            shape=(height, width, channels),
+            shape=(images.shape[1], images.shape[2], images.shape[3]),
             most=len(images),
         )
         for source in ood
     ]
-    class_names = run.images.label_names
+    class_names = run.class_names
     posterior, weights = run.fit.posterior, run.weights
     predictive = run.held_out_predictive
     assert isinstance(predictive, Classification)
@@ -81,7 +80,7 @@ def gather_classifier(
         run=folder.path.name,
         data=config.data.title,
         settings=config.model_dump(mode="json"),
-        evaluated_on=run.images.held_out_name,
+        evaluated_on=run.examples.held_out_name,
         num_samples=held_out.predictive.num_samples,
         held_out=held_out,
         others=others,
@@ -156,6 +155,8 @@ def _group(
 def _rotation(run: Run, posterior: PyTree, held_out: Group) -> Rotation | None:
     """Returns rotations of the first image of the class that is classified correctly."""
     assert held_out.labels is not None
+    if not held_out.has_images:
+        return None
     predicted = held_out.predictive.probabilities.argmax(axis=-1)
     chosen = np.flatnonzero((held_out.labels == ROTATED_CLASS) & (predicted == ROTATED_CLASS))
     if not len(chosen):

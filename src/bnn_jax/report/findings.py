@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Classification, Regression
@@ -45,11 +45,11 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Images, and the predictions of the network for them.
+    """Examples, and the predictions of the network for them.
 
     Attributes:
         name: their name in the report.
-        images: uint8, before padding.
+        images: the inputs; images are uint8 (n, h, w, c), before padding.
         labels: class numbers; None if the images belong to no class of the network.
         label_names: the name of the true class of each image.
         predictive: the posterior predictive.
@@ -61,7 +61,7 @@ class Group:
     """
 
     name: str
-    images: UInt8[np.ndarray, "n h w c"]
+    images: Shaped[np.ndarray, "n ..."]
     labels: Int[np.ndarray, " n"] | None
     label_names: Sequence[str]
     predictive: Classification
@@ -73,6 +73,11 @@ class Group:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the inputs can be shown as images."""
+        return self.images.dtype == np.uint8 and self.images.ndim == 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Rotation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierFindings(Findings):
-    """The contents of the report of an image classifier.
+    """The contents of the report of a classifier.
 
     Attributes:
         held_out: examples that it was not trained on.

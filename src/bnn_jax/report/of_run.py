@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import PyTree
 
-from bnn_jax import report
+from bnn_jax import likelihoods, report
+from bnn_jax.config import own
 from bnn_jax.config.data import CurveData
 from bnn_jax.experiment.commands import Run
-from bnn_jax.experiment.examples import Images, Points
+from bnn_jax.experiment.examples import Points
 from bnn_jax.experiment.folder import Record, RunError, RunFolder
+from bnn_jax.likelihoods import Categorical
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report import other_images
 
@@ -32,14 +34,22 @@ def check(path: Path, *, ood: Sequence[str] = ()) -> None:
             "leave the report out with --no-report."
         )
     data = RunFolder(path).load_config().data
-    if ood and isinstance(data, CurveData):
+    if ood and isinstance(data, CurveData | own.TableData | own.UciData):
         raise RunError(
             f"--ood {ood[0]} is a data set of images, but the network in {path} was trained on "
-            f"{data.title}, which has none: leave --ood out. The report shows the curve beyond the "
-            "training range."
+            f"{data.title}: leave --ood out."
         )
     other_images.parse(ood, trained_on=data.title)
     report.require(path)
+
+
+def shows(run: Run) -> bool:
+    """Returns whether there is a report for this kind of targets: classes, or one number."""
+    if isinstance(run.likelihood, Categorical):
+        return run.examples.train[1].ndim == 1
+    return isinstance(run.likelihood, likelihoods.Regression) and run.examples.train[1].shape[
+        1:
+    ] == (1,)
 
 
 def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
@@ -49,8 +59,16 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
         path: the run folder.
         run: the run that `experiment.load` read from it.
         ood: out-of-distribution data sets of images, each NAME or NAME=FOLDER.
+
+    Raises:
+        RunError: there is no report for the targets of the run.
     """
-    if isinstance(run.examples, Images):
+    if not shows(run):
+        raise RunError(
+            "There is a report for classes and for one number, and not for these targets: use "
+            "--no-report."
+        )
+    if isinstance(run.likelihood, Categorical):
         return report.write(path, run, ood=ood)
 
     weights, points = run.weights, run.examples if isinstance(run.examples, Points) else None
