@@ -8,6 +8,7 @@ import click
 
 from bnn_jax.cli.compiled_code import keep_compiled_code as _keep_compiled_code
 from bnn_jax.cli.errors import user_errors
+from bnn_jax.cli.new import new
 from bnn_jax.cli.sweep import sweep
 from bnn_jax.config.errors import ConfigError
 
@@ -18,6 +19,7 @@ def cli() -> None:
     """Bayesian neural networks on JAX: train from a YAML config, evaluate a run, time workloads."""
 
 
+cli.add_command(new)
 cli.add_command(sweep)
 
 
