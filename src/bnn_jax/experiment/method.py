@@ -63,7 +63,10 @@ def batch_metrics(likelihood: Likelihood, outputs: Array, targets: Array) -> dic
     """Returns the metrics of a batch other than the loss and its parts: means over examples."""
     if isinstance(likelihood, likelihoods.Regression):
         return {"squared_error": jnp.mean(jnp.square(likelihood.mean(outputs) - targets))}
-    correct = jnp.argmax(outputs, axis=-1) == targets
+    if isinstance(likelihood, likelihoods.Bernoulli):
+        correct = (outputs > 0) == (targets > 0)
+    else:
+        correct = jnp.argmax(outputs, axis=-1) == targets
     return {"accuracy": jnp.mean(correct.astype(jnp.float32))}
 
 
