@@ -23,6 +23,7 @@ from bnn_jax.data.image_folder import read_new_images as read_new_images
 from bnn_jax.data.loading import load as load
 from bnn_jax.data.names import KNOWN as KNOWN
 from bnn_jax.data.names import default_data_dir as default_data_dir
+from bnn_jax.data.npz import read_new_npz as read_new_npz
 from bnn_jax.data.npz import read_npz as read_npz
 from bnn_jax.data.python_file import read_python as read_python
 from bnn_jax.data.scaling import InputScaling as InputScaling

@@ -19,6 +19,7 @@ import numpy as np
 from bnn_jax.data.dataset import Kind, Splits, Task
 from bnn_jax.data.errors import DataError, Place, listed, nearest, one_line
 from bnn_jax.data.files import MAX_BYTES, check_size, checked_file
+from bnn_jax.data.inputs import encode_inputs
 from bnn_jax.data.names import PathLike
 from bnn_jax.data.parts import PARTS, Pair, Places, splits_of
 from bnn_jax.data.split import split
@@ -75,6 +76,51 @@ def read_npz(
         pairs, places, source=str(path), task=task, kind=kind, class_names=class_names
     )
     return split(splits, validation=validation, test=test, seed=seed)
+
+
+def read_new_npz(
+    file: PathLike,
+    *,
+    kind: Kind,
+    shape: tuple[int, ...],
+    is_bytes: bool = False,
+    inputs: str | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> np.ndarray:
+    """Returns the inputs of new examples from an npz file.
+
+    Args:
+        file: the file, with an array `x`; other arrays are ignored.
+        kind: of the training inputs.
+        shape: of one training input.
+        is_bytes: whether the training inputs were images of bytes.
+        inputs: the name of the array, if it is none of `INPUT_NAMES`.
+        max_bytes: the largest size of all arrays in memory.
+
+    Raises:
+        DataError: the file cannot be read, or the array is missing or is not like the training
+            inputs.
+    """
+    path = checked_file(file, kind="an npz file")
+    known = INPUT_NAMES if inputs is None else (inputs, *INPUT_NAMES)
+    with _opened(path, max_bytes) as arrays:
+        found = [name for name in dict.fromkeys(known) if name in arrays.files]
+        if not found:
+            raise DataError(
+                f"{path} has no array {known[0]!r}; it has {listed(arrays.files) or 'none'}: "
+                f"write it with np.savez(file, {known[0]}=x)."
+            )
+        values = _array(path, arrays, found[0])
+    place = Place(str(path), f"array {found[0]!r}")
+    if is_bytes and values.dtype != np.uint8:
+        raise DataError(f"{place} must hold bytes (uint8) as in training, got {values.dtype}.")
+    encoded, _ = encode_inputs(values, place, kind=kind)
+    if encoded.shape[1:] != shape:
+        raise DataError(
+            f"{place} must have shape (examples, {', '.join(map(str, shape))}) as in training, got "
+            f"{values.shape}."
+        )
+    return encoded if is_bytes or kind == "tokens" else encoded.astype(np.float32)
 
 
 @contextlib.contextmanager

@@ -103,6 +103,7 @@ def read_new_table(
     file: PathLike,
     encoder: TableEncoder,
     *,
+    targets: bool = True,
     delimiter: str = ",",
     encoding: str = "utf-8",
     max_bytes: int | None = None,
@@ -112,6 +113,7 @@ def read_new_table(
     Args:
         file: the table, with the columns of the inputs; others are ignored.
         encoder: of the training data.
+        targets: whether to read targets; False ignores their columns.
         delimiter: as for `read_table`.
         encoding: as for `read_table`.
         max_bytes: as for `read_table`.
@@ -122,7 +124,8 @@ def read_new_table(
     """
     table = _read(file, max_bytes, delimiter=delimiter, encoding=encoding)
     inputs = encoder.encode_inputs(table)
-    return inputs, encoder.encode_targets(table) if encoder.has_targets(table) else None
+    with_targets = targets and encoder.has_targets(table)
+    return inputs, encoder.encode_targets(table) if with_targets else None
 
 
 def _read(file: PathLike, max_bytes: int | None, *, delimiter: str, encoding: str) -> Table:
