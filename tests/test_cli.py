@@ -12,14 +12,14 @@ import pytest
 
 import bnn_jax
 from bnn_jax import cli, report
-from bnn_jax.cli import commands
+from bnn_jax.cli import errors
 from bnn_jax.config.schema import Config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LENET = str(CONFIGS / "lenet5.yaml")
 CURVE = str(CONFIGS / "blundell_curve.yaml")
 
-keep_compiled_code = commands._keep_compiled_code
+keep_compiled_code = errors.keep_compiled_code
 
 # An invalid override; the key that the message must name; the correction that it must suggest.
 BROKEN_OVERRIDES = [
@@ -139,7 +139,7 @@ BROKEN_CALLS = [
 @pytest.fixture(autouse=True)
 def no_compilation_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command sets it for its process, which is here that of all tests."""
-    monkeypatch.setattr(commands, "_keep_compiled_code", lambda: None)
+    monkeypatch.setattr(errors, "keep_compiled_code", lambda: None)
 
 
 @pytest.fixture
@@ -215,11 +215,16 @@ class RunError(Exception):
     """Stands for the experiment's."""
 
 
+class BaselineIncomplete(RunError):
+    """Stands for the experiment's."""
+
+
 @pytest.fixture
 def experiment(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A stand-in for the module that does the work; it keeps its calls, and fails on demand."""
     stub: Any = ModuleType("bnn_jax.experiment")
     stub.RunError, stub.calls, stub.failure = RunError, [], None
+    stub.BaselineIncomplete = BaselineIncomplete
     summary = {
         "run": "runs/x",
         "test": {"accuracy": 0.987654321, "nll": 0.05, "examples": 360},
@@ -263,6 +268,7 @@ def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     stub: Any = ModuleType("bnn_jax.report.of_run")
     stub.check = lambda *a, **k: experiment.calls.append(("check", a, k))
     stub.write = lambda *a, **k: experiment.calls.append(("write", a, k))
+    stub.shows = lambda run: True
     monkeypatch.setitem(sys.modules, "bnn_jax.report.of_run", stub)
     monkeypatch.setattr(report, "of_run", stub, raising=False)
     return stub
@@ -270,7 +276,7 @@ def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_evaluate_without_a_report_passes_the_run_and_the_overrides_on(experiment: Any) -> None:
     assert cli.main(["evaluate", "runs/x", "--no-report", "evaluation.num_samples=3"]) == 0
-    assert experiment.calls == [((Path("runs/x"), ("evaluation.num_samples=3",)), {})]
+    assert experiment.calls == [((Path("runs/x"), ("evaluation.num_samples=3",)), {"trust": False})]
 
 
 @pytest.mark.usefixtures("run_report")
@@ -282,7 +288,7 @@ def test_evaluate_checks_the_report_first_and_writes_it_last(
     check, load, summarise, write = experiment.calls
     run, ood = Path("runs/x"), {"ood": ("kmnist", "a=b")}
     assert check == ("check", (run,), ood)
-    assert load == ((run, ("evaluation.num_samples=3",)), {})
+    assert load == ((run, ("evaluation.num_samples=3",)), {"trust": False})
     loaded = summarise[0][0]
     assert summarise == ((loaded, run), {})
     assert write == ("write", (run, loaded), ood)
@@ -366,6 +372,7 @@ BROKEN_RUNS = [
     (["train", LENET, "posterior.where=[conv9/*]"], ["posterior.where", "conv9/*", "conv1"]),
     (["train", LENET, "estimator={'conv9*': flipout, '*': reparam}"], ["estimator", "conv9*"]),
     (["train", LENET, f"output.dir={CONFIGS}"], ["output.dir", "configs"]),
+    (["train", LENET, f"output.dir={CONFIGS}", "--resume"], ["output.dir", "configs"]),
     (
         ["train", LENET, "data.name=mnist", "data.manual_dir=no/files", "data.data_dir=no/data"],
         ["no/files"],

@@ -1,7 +1,8 @@
 """The command `bnn-jax`: reads the command line and calls `bnn_jax.experiment`.
 
-Exit codes: 0, success; 2, the config, the arguments or the data are wrong or a package is missing,
-with one line on stderr and nothing written; 130, interrupted.
+Exit codes: 0, success; 2, the config, the arguments, the data or the user's code are wrong or a
+package is missing, and nothing was written; 3, training diverged; 4, a file could not be written;
+5, the deterministic baseline is incomplete; 130, interrupted. Errors are one line on stderr.
 """
 
 import sys
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import click
 
             from bnn_jax.cli.commands import cli
+            from bnn_jax.cli.errors import Failure
             from bnn_jax.config.errors import ConfigError
     except MissingExtra as error:
         return _fail(str(error))
@@ -34,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "bnn-jax"
         return _fail(f"{error.format_message().rstrip('.')}: see {command} --help")
+    except Failure as error:
+        return _fail(str(error), error.code)
     except (click.ClickException, ConfigError, MissingExtra) as error:
         return _fail(str(error))
     return 0
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = BAD_INPUT) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return BAD_INPUT
+    return code

@@ -1,14 +1,16 @@
-"""The group of commands; train, evaluate and benchmark, and their options."""
+"""The group of commands, with train, evaluate and benchmark; the others have files of their own."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from bnn_jax.cli.compiled_code import keep_compiled_code as _keep_compiled_code
+from bnn_jax.cli.compare import compare
 from bnn_jax.cli.errors import user_errors
+from bnn_jax.cli.info import info
 from bnn_jax.cli.new import new
+from bnn_jax.cli.options import as_json, trust
+from bnn_jax.cli.predict import predict
+from bnn_jax.cli.printing import print_record
 from bnn_jax.cli.sweep import sweep
 from bnn_jax.config.errors import ConfigError
 
@@ -16,18 +18,15 @@ from bnn_jax.config.errors import ConfigError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(package_name="bnn-jax")
 def cli() -> None:
-    """Bayesian neural networks on JAX: train from a YAML config, evaluate a run, time workloads."""
-
-
-cli.add_command(new)
-cli.add_command(sweep)
+    """Bayesian neural networks on JAX: train from a YAML config, evaluate and use the run."""
 
 
 @cli.command(short_help="Train and evaluate the network of a config; writes a run folder.")
 @click.argument("config")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Continue the interrupted run in output.dir.")
-def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
+@as_json
+def train(config: str, overrides: tuple[str, ...], resume: bool, as_json: bool) -> None:
     """Train and evaluate the network of CONFIG, a YAML file, and write a run folder.
 
     KEY=VALUE overrides one setting, for example training.epochs=2, output.dir=runs/short or
@@ -36,12 +35,12 @@ def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
     from bnn_jax.config.schema import load
 
     settings = load(config, overrides)
-    with _user_errors():
+    with user_errors():
         from bnn_jax import experiment
 
         summary = experiment.train(settings, resume=resume)
-        if settings.repeated is None:
-            _print_summary(summary)
+        if settings.repeated is None or as_json:
+            print_record(summary, as_json=as_json)
         else:
             click.echo(experiment.table(summary))
 
@@ -57,7 +56,16 @@ def train(config: str, overrides: tuple[str, ...], resume: bool) -> None:
     "separates them from the test images. FOLDER has the original files. Can be repeated.",
 )
 @click.option("--no-report", is_flag=True, help="Do not write a report, which needs matplotlib.")
-def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_report: bool) -> None:
+@trust
+@as_json
+def evaluate(
+    run: str,
+    overrides: tuple[str, ...],
+    ood: tuple[str, ...],
+    no_report: bool,
+    trust: bool,
+    as_json: bool,
+) -> None:
     """Evaluate the network in RUN, a run folder, on the data of its config.
 
     Writes the metrics to RUN/summary.json and a report with figures to RUN/report/index.html.
@@ -67,23 +75,25 @@ def evaluate(run: str, overrides: tuple[str, ...], ood: tuple[str, ...], no_repo
     if ood and no_report:
         raise ConfigError("--ood has no effect with --no-report: give one of them")
     folder = Path(run)
-    with _user_errors():
+    with user_errors():
         from bnn_jax import experiment
 
         if no_report:
-            _print_summary(experiment.evaluate(folder, overrides))
+            print_record(experiment.evaluate(folder, overrides, trust=trust), as_json=as_json)
             return
         from bnn_jax.report import of_run as run_report
 
         run_report.check(folder, ood=ood)
-        loaded = experiment.load(folder, overrides)
+        loaded = experiment.load(folder, overrides, trust=trust)
         summary = experiment.summarise(loaded, folder)
         if not run_report.shows(loaded):
-            _print_summary(summary)
-            click.echo("There is no report for these targets, only for classes and one number.")
+            print_record(summary, as_json=as_json)
+            note = "There is no report for these targets, only for classes and one number."
+            click.echo(note, err=True)
             return
         run_report.write(folder, loaded, ood=ood)
-        _print_summary(summary | {"report": str(folder / "report" / "index.html")})
+        report = str(folder / "report" / "index.html")
+        print_record(summary | {"report": report}, as_json=as_json)
 
 
 @cli.command(short_help="Time Bayesian training and prediction relative to the plain networks.")
@@ -146,34 +156,5 @@ def benchmark(
     click.echo(results.table(found, other))
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turns errors that the user can fix into ConfigError, and keeps compiled programs on disk."""
-    _keep_compiled_code()
-    with user_errors():
-        yield
-
-
-def _print_summary(summary: Mapping[str, object]) -> None:
-    """Prints the metrics of a run, one per line, those of a group indented under its name."""
-    for line in _lines(summary):
-        click.echo(line)
-    findings = summary.get("diagnosis")
-    for finding in findings if isinstance(findings, list) else []:
-        click.echo(f"warning: {finding}", err=True)
-
-
-def _lines(values: Mapping[str, object], indent: str = "") -> list[str]:
-    width = max((len(str(key)) for key, value in values.items() if _is_plain(value)), default=0)
-    lines: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif _is_plain(value):
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            lines.append(f"{indent}{key:<{width}}  {shown}")
-    return lines
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int | float)
+for command in (predict, info, compare, sweep, new):
+    cli.add_command(command)

@@ -2,7 +2,6 @@
 
 import click
 
-from bnn_jax.cli.compiled_code import keep_compiled_code
 from bnn_jax.cli.errors import user_errors
 
 
@@ -20,8 +19,7 @@ def sweep(config: str, settings: tuple[str, ...], by: str) -> None:
     The runs are compared on validation data (data.validation). Writes sweep.csv, sweep.json and,
     with matplotlib, sweep.png to output.dir. The same call again skips finished runs.
     """
-    from bnn_jax.experiment import sweep as sweeps
-
-    keep_compiled_code()
     with user_errors():
+        from bnn_jax.experiment import sweep as sweeps
+
         click.echo(sweeps.as_text(sweeps.sweep(sweeps.read_grid(config, settings), by=by)))

@@ -16,17 +16,18 @@ import numpy as np
 
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build, scores
+from bnn_jax.experiment import build, origin, scores
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
-from bnn_jax.experiment.folder import POSTERIOR, Record, RunFolder
+from bnn_jax.experiment.folder import POSTERIOR, BaselineIncomplete, Record, RunFolder
 from bnn_jax.experiment.folder import RunError as RunError
 from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.experiment.run import Prediction, set_up, weights_of
 from bnn_jax.experiment.run import Run as Run
 from bnn_jax.fitting import Fit, Interrupted, evaluation, fit
 from bnn_jax.fitting.checkpoint import CheckpointError
+from bnn_jax.fitting.divergence import Diverged
 from bnn_jax.fitting.lock import LockedError
 from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
 from bnn_jax.posteriors import MeanField
@@ -46,6 +47,8 @@ def train(config: Config, *, resume: bool = False) -> Record:
 
     Raises:
         RunError, DataError: the settings do not fit the data or the folder. Nothing was written.
+        Diverged: the loss or the weights became infinite or NaN.
+        BaselineIncomplete: the run is finished, and its deterministic baseline failed.
         KeyboardInterrupt: the run was interrupted. Its state was saved and can be resumed.
     """
     with noise.generator(config.training.generator):
@@ -56,10 +59,12 @@ def _train(config: Config, resume: bool) -> Record:
     folder = RunFolder(config.output.dir)
     if resume:
         folder.check_resumable(config)
+        origin.check_same_code(folder.path, config)
     else:
         folder = RunFolder.new(config.output.dir)
     run = set_up(config)
     folder.create(config)
+    origin.record(folder.path, config, run.examples)
     try:
         run = dataclasses.replace(run, result=fit_run(run, folder))
     except Interrupted as interrupted:
@@ -75,7 +80,13 @@ def _train(config: Config, resume: bool) -> Record:
         folder.write_summary(summary)
         return summary
     folder.write_summary(summary | {"status": "baseline incomplete"})
-    summary["deterministic"] = _train_baseline(run, folder)
+    try:
+        summary["deterministic"] = _train_baseline(run, folder)
+    except (Diverged, CheckpointError, LockedError, OSError) as error:
+        raise BaselineIncomplete(
+            f"The run in {folder.path} is finished, but its deterministic baseline is not: {error} "
+            "Continue it with --resume, or train with evaluation.deterministic_baseline=false."
+        ) from error
     folder.write_summary(summary)
     return summary
 
@@ -112,12 +123,13 @@ def _steps_per_call(run: Run) -> int | None:
     return STEPS_PER_CALL_ON_ACCELERATORS if small and not run.method.whole_data else None
 
 
-def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
+def evaluate(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Record:
     """Evaluates the trained network of a run folder again, and rewrites its summary.
 
     Args:
         path: the run folder.
         overrides: changes to the evaluation section, such as evaluation.num_samples=128.
+        trust: as for `load`.
 
     Returns:
         The summary. The scores of the deterministic baseline are those from training.
@@ -125,7 +137,7 @@ def evaluate(path: Path, overrides: Sequence[str] = ()) -> Record:
     Raises:
         RunError, ConfigError, DataError: there is no such run, or it cannot be evaluated.
     """
-    return summarise(load(path, overrides), path)
+    return summarise(load(path, overrides, trust=trust), path)
 
 
 def summarise(run: Run, path: Path) -> Record:
@@ -138,26 +150,29 @@ def summarise(run: Run, path: Path) -> Record:
     return summary
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Run:
+def load(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Run:
     """Returns the trained run of a folder.
+
+    The user's Python files that its config names are run as they were in training.
 
     Args:
         path: the run folder.
         overrides: changes to the evaluation section.
+        trust: run this Python code also if the folder was not made on this machine by this user.
 
     Raises:
-        RunError: there is no such run, it is not finished, or its files are damaged.
+        RunError: there is no such run, it is not finished, its files are damaged, it has code that
+            is not trusted, or its own data have changed since training.
     """
     folder = RunFolder(path)
     config = folder.load_config(overrides)
-    if config.repeated:
-        first = "split-0" if config.seeds is None else f"seed-{config.seeds[0]}"
-        raise RunError(
-            f"{folder.path} holds one run for each of several {config.repeated}: name the folder "
-            f"of one, such as {folder.path / first}."
-        )
-    run = set_up(config)
-    return dataclasses.replace(run, result=folder.read_fit(run.model, run.method, run.likelihood))
+    folder.check_single(config)
+    origin.check_trusted(folder.path, config, trust=trust)
+    folder.check_finished()
+    run = set_up(origin.with_kept_code(folder.path, config))
+    origin.check_same_data(folder.path, config, run.examples)
+    fit = folder.read_fit(run.model, run.method, run.likelihood)
+    return dataclasses.replace(run, result=fit)
 
 
 def _record_epochs(run: Run, folder: RunFolder) -> Callable[[Record, Fit], None]:

@@ -7,6 +7,8 @@
     baseline/         the trained weights of the deterministic baseline (orbax); folders of
                       older runs have them in twin/
     summary.json      the results
+    origin.json       the machine and the user that made it, see `bnn_jax.experiment.origin`
+    code/             the user's Python files, see `bnn_jax.experiment.user_files`
 
 A checkpoint replaces the previous one only when it is complete, so an interrupted write loses
 nothing.
@@ -38,6 +40,10 @@ Record = dict[str, Any]  # a JSON object
 
 class RunError(ValueError):
     """A run that cannot start or continue; the message is one line that says what to do."""
+
+
+class BaselineIncomplete(RunError):
+    """A run that is finished, but for its deterministic baseline."""
 
 
 class RunFolder:
@@ -141,7 +147,29 @@ class RunFolder:
 
     def read_summary(self) -> Record:
         file = self.path / "summary.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        try:
+            found = json.loads(file.read_text()) if file.is_file() else {}
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise RunError(f"{file} is damaged: delete it, and evaluate the run again.")
+        return found
+
+    def check_single(self, config: Config) -> None:
+        """Raises RunError if the folder holds several runs."""
+        if config.repeated:
+            first = "split-0" if config.seeds is None else f"seed-{config.seeds[0]}"
+            raise RunError(
+                f"{self.path} holds one run for each of several {config.repeated}: name the folder "
+                f"of one, such as {self.path / first}."
+            )
+
+    def check_finished(self) -> None:
+        """Raises RunError unless the run has its result."""
+        if not (self.path / POSTERIOR).is_dir():
+            raise RunError(
+                f"The run in {self.path} is not finished: continue it with train --resume."
+            )
 
     def read_fit(self, model: BayesianModel, method: Method, likelihood: Likelihood) -> Fit:
         """Returns the result of training.
@@ -149,10 +177,7 @@ class RunFolder:
         Raises:
             RunError: the run is not finished, or its posterior cannot be read.
         """
-        if not (self.path / POSTERIOR).is_dir():
-            raise RunError(
-                f"The run in {self.path} is not finished: continue it with train --resume."
-            )
+        self.check_finished()
         try:
             return Fit.load(self.path / POSTERIOR, model, method=method, likelihood=likelihood)
         except (ValueError, OSError, KeyError) as error:
