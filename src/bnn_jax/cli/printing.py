@@ -29,8 +29,11 @@ def print_record(record: Mapping[str, object], *, as_json: bool = False) -> None
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table; numbers are on the right, and what is None is empty."""
-    grid = Table(box=box.SIMPLE_HEAD)
+    """Prints a table; numbers are on the right, and what is None is empty.
+
+    Without names of columns there is no header.
+    """
+    grid = Table(box=box.SIMPLE_HEAD, show_header=any(columns))
     for i, name in enumerate(columns):
         is_text = any(isinstance(row[i], str) for row in rows)
         grid.add_column(name, justify="left" if is_text else "right", no_wrap=True)
