@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax import gaussian, likelihoods, noise
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build
+from bnn_jax.experiment import build, network_checks
 from bnn_jax.experiment import examples as run_data
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
@@ -203,13 +203,15 @@ def set_up(config: Config) -> Run:
         batch_size=config.training.batch_size,
         seed=config.seed,
     )
+    network_checks.check_kind(config.model, examples)
     network = build.build_network(
         config.model,
         num_outputs=build.num_outputs(config.likelihood, examples),
         dtype=config.training.dtype,
         seed=config.seed,
     )
-    model = build.build_model(
+    build_model = partial(
+        build.build_model,
         network,
         examples.as_inputs(jnp.asarray(examples.train[0][:1])),
         posterior=config.posterior,
@@ -217,10 +219,13 @@ def set_up(config: Config) -> Run:
         estimator=config.estimator,
         seed=config.seed,
     )
+    model = network_checks.called(config.model, build_model).preprocessed(examples.as_inputs)
+    likelihood = build.build_likelihood(config.likelihood)
+    network_checks.check_outputs(config.model, model, likelihood, examples)
     return Run(
         config=config,
         examples=examples,
-        likelihood=build.build_likelihood(config.likelihood),
-        model=model.preprocessed(examples.as_inputs),
+        likelihood=likelihood,
+        model=model,
         method=methods.build_method(config, num_train=examples.num_train),
     )
