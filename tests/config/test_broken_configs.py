@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bnn_jax import cli
-from bnn_jax.cli import commands
+from bnn_jax.cli import errors
 
 RNG = np.random.default_rng(0)
 CONFIG = """
@@ -239,7 +239,7 @@ MODELS = [
     (["model={file: nets.py, name: nothing}"], "nothing"),
     (["model={file: nets.py, name: Good, args: {widht: 3}}"], "widht"),
     (["model={file: nets.py, name: Needs}"], "depth"),
-    (["model={file: nets.py, name: Fails}"], "line 26"),
+    (["model={file: nets.py, name: Fails}"], "line 25"),
     (["model={file: nets.py, name: Wide}"], "(1, 7)"),
     (["model={file: nets.py, name: Flat}"], "do not fit the targets"),
     (["model={file: imports.py, name: Net}"], "line 2"),
@@ -253,7 +253,7 @@ MODELS = [
     (["model={name: resnet20}"], "resnet20"),
     (["model={name: vit}"], "vit"),
     (["model={name: text_transformer, args: {vocabulary: 9}}"], "text_transformer"),
-    (["model={name: text_transformer}"], "vocabulary"),
+    (["model={name: text_transformer}"], "takes tokens"),
     (["model={name: lstm, args: {width: wide}}"], "width"),
 ]
 
@@ -303,7 +303,7 @@ def test_a_broken_config_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commands, "_keep_compiled_code", lambda: None)
+    monkeypatch.setattr(errors, "keep_compiled_code", lambda: None)
     monkeypatch.chdir(files)
     before = sorted(path for path in files.rglob("*") if "__pycache__" not in path.parts)
     assert cli.main(["train", "house.yaml", *overrides]) == 2

@@ -8,11 +8,18 @@ from table_runs import write
 
 from bnn_jax import cli
 from bnn_jax import config as configs
+from bnn_jax.cli import errors
 from bnn_jax.config import own
 from bnn_jax.config.data import Normal
 from bnn_jax.experiment import RunError, starter
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def no_compilation_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets it for its process, which is here that of all tests."""
+    monkeypatch.setattr(errors, "keep_compiled_code", lambda: None)
 
 
 def table(folder: Path, targets: list[object], delimiter: str = ",") -> Path:

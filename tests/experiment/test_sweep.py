@@ -9,12 +9,19 @@ from table_runs import write
 
 from bnn_jax import cli
 from bnn_jax import config as configs
+from bnn_jax.cli import errors
 from bnn_jax.config.errors import ConfigError
 from bnn_jax.experiment import seeds, sweep
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.fitting.divergence import Diverged
 
 RATES = "inference.learning_rate=[1e-3,1e-2]"
+
+
+@pytest.fixture(autouse=True)
+def no_compilation_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets it for its process, which is here that of all tests."""
+    monkeypatch.setattr(errors, "keep_compiled_code", lambda: None)
 
 
 def test_a_sweep_ranks_its_runs_by_their_validation_score(

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from bnn_jax.cli.compiled_code import keep_compiled_code
 from bnn_jax.cli.errors import user_errors
 
 
@@ -25,7 +24,6 @@ def new(data: Path, target: str | None, output: Path) -> None:
     """
     from bnn_jax.experiment import starter
 
-    keep_compiled_code()
     with user_errors():
         starter.write(data, output, target=target)
     click.echo(f"{output} is written: train with  bnn-jax train {output}")
