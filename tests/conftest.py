@@ -1,6 +1,7 @@
 """Settings of every test: JAX at its strictest, and the folder of the shared data sets."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,12 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+# A shell starts background jobs with these ignored, and fits leave ignored signals alone.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        default = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, default)
 
 # Many tests compile the same program: once a session is enough, for all its processes.
 if "BNN_JAX_TESTS_COMPILED" not in os.environ:
