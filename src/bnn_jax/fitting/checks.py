@@ -72,6 +72,8 @@ def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
         raise ValueError(
             f"The network cannot take inputs of shape {shapes}: {_first_line(error)}"
         ) from error
+    if isinstance(problem.likelihood, Categorical) and getattr(found, "ndim", 0) > 0:
+        _check_labels(labels, classes=found.shape[-1])
     try:
         jax.eval_shape(lambda: problem.likelihood.nll(_zeros(found), targets))
     except Exception as error:
@@ -80,8 +82,6 @@ def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
             f"{type(problem.likelihood).__name__} cannot score the network's outputs of shape "
             f"{shape} against targets of shape {tuple(targets.shape)}: {_first_line(error)}"
         ) from error
-    if isinstance(problem.likelihood, Categorical):
-        _check_labels(labels, classes=found.shape[-1])
 
 
 def _check_labels(labels: Any, *, classes: int) -> None:
