@@ -140,7 +140,7 @@ LAPLACE_RUNS = [
 
 @pytest.mark.parametrize(("name", "kind"), LAPLACE_RUNS)
 def test_the_curvature_of_laplace(name: str, kind: Any) -> None:
-    problem, inputs, kwargs = problem_of(CASES[name])
+    problem, inputs, kwargs = problem_of(name)
     run = infer.laplace(curvature=kind).build(problem)
     targets = jnp.zeros(len(jax.tree.leaves(inputs)[0]))
     assert run.finish is not None
