@@ -61,7 +61,7 @@ def test_the_lock_of_another_host_is_respected(tmp_path: Path) -> None:
 def test_a_damaged_lock_of_nobody_is_taken_over(tmp_path: Path, text: str) -> None:
     (tmp_path / "lock").write_text(text)
     with locked(tmp_path):
-        pass
+        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("is_alive", [True, False])

@@ -40,7 +40,8 @@ class InputColumn:
         """Returns the features of a column, float32.
 
         Raises:
-            DataError: a value is missing, is not a number, or is no category of the training file.
+            DataError: a value is missing, is not a number, or is a category that the training file
+                lacks.
         """
         missing = column.missing
         if missing.any() and self.fill is None:

@@ -28,7 +28,7 @@ from jaxtyping import PyTree
 
 from bnn_jax import config as configs
 from bnn_jax.config.schema import Config
-from bnn_jax.fitting import Fit
+from bnn_jax.fitting import Fit, files
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.transforms import BayesianModel
@@ -93,16 +93,8 @@ class RunFolder:
         saved = self.load_config()
         same = {"output": config.output}
         if saved.model_copy(update=same) != config:
-            before, now = (
-                saved.model_dump(exclude={"output"}),
-                config.model_dump(exclude={"output"}),
-            )
-            changed = [name for name in now if before[name] != now[name]]
-            for name in [name for name in changed if isinstance(now[name], dict)]:
-                old, new = before[name] or {}, now[name]
-                keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-                changed += [f"{name}.{key}" for key in keys]
-                changed.remove(name)
+            dumps = (c.model_dump(exclude={"output"}) for c in (saved, config))
+            changed = _differences(*dumps)
             raise RunError(
                 f"The run in {self.path} has other settings ({', '.join(changed)}): resume it with "
                 "the settings it was started with, or start a new run in another output.dir."
@@ -127,23 +119,23 @@ class RunFolder:
     def create(self, config: Config) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config_file.is_file():
-            _write(self.config_file, configs.dump(config))
+            files.atomic_write(self.config_file, configs.dump(config).encode())
 
     def write_metrics(self, history: Sequence[Record]) -> None:
         """Adds the line of the last epoch, or replaces the file if it does not precede it."""
         file = self.path / "metrics.jsonl"
-        lines = [json.dumps(line) for line in history]
+        lines = [json.dumps(files.finite(line)) for line in history]
         if file.is_file() and file.read_text().splitlines() == lines[:-1]:
             with file.open("a") as end:
                 end.write(lines[-1] + "\n")
         else:
-            _write(file, "".join(line + "\n" for line in lines))
+            files.atomic_write(file, "".join(line + "\n" for line in lines).encode())
 
     def write_summary(self, summary: Record) -> None:
-        _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        files.write_json(self.path / "summary.json", summary)
 
     def write_file(self, name: str, text: str) -> None:
-        _write(self.path / name, text)
+        files.atomic_write(self.path / name, text.encode())
 
     def read_summary(self) -> Record:
         file = self.path / "summary.json"
@@ -213,10 +205,17 @@ def _unreadable(what: str, path: Path, error: Exception) -> RunError:
     )
 
 
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(text)
-    partial.replace(file)
+def _differences(before: Record, now: Record) -> list[str]:
+    """Returns the names of the settings that differ."""
+    changed = []
+    for name, new in now.items():
+        old = before[name]
+        if isinstance(new, dict) and isinstance(old, dict):
+            keys = {**old, **new}
+            changed += [f"{name}.{key}" for key in keys if old.get(key) != new.get(key)]
+        elif old != new:
+            changed.append(name)
+    return changed
 
 
 def _arrays(tree: PyTree) -> PyTree:

@@ -55,7 +55,7 @@ def check_trusted(folder: Path, config: Config, *, trust: bool) -> None:
 
 
 def with_kept_code(folder: Path, config: Config) -> Config:
-    """Returns the config of a run with its kept code in the place of files that have changed."""
+    """Returns the config of a run with its kept code in place of files that have changed."""
     return user_files.with_kept(folder, config, _code(folder))
 
 

@@ -55,7 +55,7 @@ def keep(folder: Path, config: Config) -> Hashes:
 
 
 def with_kept(folder: Path, config: Config, hashes: Hashes) -> Config:
-    """Returns the config with the kept files in the place of those that have changed.
+    """Returns the config with the kept files in place of those that have changed.
 
     Raises:
         RunError: a kept file is needed and damaged or missing.

@@ -98,7 +98,7 @@ def sha256_of(path: Path) -> str:
 
 
 def finite(value: Any) -> Any:
-    """Returns a JSON value with null in the place of numbers that are not finite."""
+    """Returns a JSON value with null in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {name: finite(v) for name, v in value.items()}
     if isinstance(value, list | tuple):

@@ -196,7 +196,7 @@ class Fit:
 
 
 def _posterior_like(run: Inference) -> PyTree:
-    """Returns the posterior of a finished fit with shapes in the place of its arrays."""
+    """Returns the posterior of a finished fit with shapes in place of its arrays."""
     if run.shapes is not None:
         return run.shapes()
     return jax.eval_shape(lambda key: run.posterior(run.init(key)), jax.random.key(0))

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 
 def of(inputs: PyTree, batch_size: int) -> PyTree:
-    """Returns the tree with the shape and dtype of a batch in the place of each array."""
+    """Returns the tree with the shape and dtype of a batch in place of each array."""
 
     def batch(a: Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype)

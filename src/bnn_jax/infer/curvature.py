@@ -16,7 +16,7 @@ A kernel is a weight that enters one product or convolution, as `interpreter.tap
 and weights that are used twice or in a loop, are the other weights. The factors are exact for one
 example without positions, and for a linear network whose likelihood has the same Hessian for all
 examples. A network of more than `EXACT_OUTPUTS` outputs has random combinations of the columns of
-S_i, with a fixed key, in the place of all: their mean is right.
+S_i, with a fixed key, instead of all: their mean is right.
 
 Sources: Martens, Grosse 2015, arXiv:1503.05671 (Kronecker factors); Grosse, Martens 2016,
 arXiv:1602.01407 (convolutions); Daxberger et al. 2021, arXiv:2106.14806 (Laplace).

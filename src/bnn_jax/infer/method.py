@@ -77,7 +77,7 @@ class Inference(NamedTuple):
             step, as the curvature of a Laplace approximation needs. `batches` is a function that
             returns an iterable of (inputs, targets), and may be called several times.
         diagnostics: state -> numbers such as R-hat, or None.
-        shapes: () -> the posterior after `finish`, with shapes in the place of its arrays; None if
+        shapes: () -> the posterior after `finish`, with shapes in place of its arrays; None if
             they are those of posterior(init(key)).
     """
 

@@ -1,6 +1,6 @@
 """A chain of elementwise operations on one uncertain array, evaluated as one function.
 
-x * sigmoid(x) is no product of independent variables: both factors depend on the same x. So an
+The factors of x * sigmoid(x) are not independent: both depend on the same x. So an
 elementwise operation computes nothing yet. It makes a `Node`, which knows the array that the chain
 starts from, its base, and the operations up to here. Moments are computed when an operation needs
 them that is not elementwise, or that combines nodes of different bases:

@@ -43,7 +43,7 @@ def outputs(
         kwargs: the network's own, such as train=False.
 
     Returns:
-        The outputs with a `Moments` in the place of each array of floating point numbers.
+        The outputs with a `Moments` in place of each array of floating point numbers.
 
     Raises:
         TypeError: a posterior of another kind, or a model that is none of these.

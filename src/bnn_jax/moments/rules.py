@@ -15,11 +15,10 @@ of matrices, convolutions and registered linear maps are.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from bnn_jax.interpreter import jaxprs
 from bnn_jax.interpreter.interpret import Cell, Rules, interpret
@@ -31,37 +30,37 @@ from bnn_jax.moments.node import Node, Operand
 from bnn_jax.moments.reductions import Reduced
 from bnn_jax.moments.value import Moments, certain
 
-Cells = Sequence[Cell[Any]]
+Cells = Sequence[Cell[PyTree]]
 
 
-def is_uncertain(cell: Cell[Any]) -> bool:
+def is_uncertain(cell: Cell[PyTree]) -> bool:
     return isinstance(cell.value, Node | Reduced)
 
 
-def moments_of(value: Any) -> Moments:
+def moments_of(value: PyTree) -> Moments:
     """The moments of a cell's value; variance 0 of a plain one."""
     operand = _operand(value)
     return operand.moments if isinstance(operand, Node) else certain(jnp.asarray(operand))
 
 
-def _constant(value: Any) -> Cell[Any]:
+def _constant(value: PyTree) -> Cell[PyTree]:
     """A constant array as a `jax.Array`; a number as it is."""
     return Cell(value if np.ndim(value) == 0 else jnp.asarray(value))
 
 
-def _operand(value: Any) -> Operand:
+def _operand(value: PyTree) -> Operand:
     return value.node if isinstance(value, Reduced) else value
 
 
-def _plain(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _plain(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     return [Cell(y) for y in bind(eqn, [cell.value for cell in cells])]
 
 
-def _unknown(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _unknown(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     raise no_rule(eqn)
 
 
-def _elementwise(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _elementwise(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     values = [cell.value for cell in cells]
     name = eqn.primitive.name
     if name == "max" and isinstance(values[0], Reduced) != isinstance(values[1], Reduced):
@@ -79,19 +78,19 @@ def _elementwise(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
     return [Cell(elementwise.apply(eqn, [_operand(value) for value in values]))]
 
 
-def _is_sum(value: Any) -> bool:
+def _is_sum(value: PyTree) -> bool:
     return isinstance(value, Reduced) and value.factor is not None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: PyTree) -> bool:
     return isinstance(value, int | float | np.generic | np.ndarray) and np.ndim(value) == 0
 
 
-def _is_lowest(value: Any) -> bool:
+def _is_lowest(value: PyTree) -> bool:
     return _is_number(value) and float(value) == -np.inf
 
 
-def _view(eqn: Equation, cells: Cells) -> list[Cell[Any]] | None:
+def _view(eqn: Equation, cells: Cells) -> list[Cell[PyTree]] | None:
     """An operation on the elements of its first argument; others are plain indices."""
     first, *others = (cell.value for cell in cells)
     if any(is_uncertain(cell) for cell in cells[1:]):
@@ -103,7 +102,7 @@ def _view(eqn: Equation, cells: Cells) -> list[Cell[Any]] | None:
     return [Cell(Node(Moments(*parts))) for parts in zip(means, variances, strict=True)]
 
 
-def _call(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _call(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     """Step inside. An inner equation may not know its layer: the call does."""
     inner = jaxprs.called(eqn, jaxprs.WRAPPERS)
     assert inner is not None
@@ -117,28 +116,28 @@ def _axes(eqn: Equation) -> tuple[int, ...]:
     return tuple(int(axis) for axis in eqn.params["axes"])
 
 
-def _sum(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _sum(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     return [Cell(Reduced(_operand(cells[0].value), _axes(eqn), 1.0))]
 
 
-def _greatest(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _greatest(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     return [Cell(Reduced(_operand(cells[0].value), _axes(eqn), None))]
 
 
-def _least(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _least(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     x = moments_of(cells[0].value)
     y = reductions.maximum_over(Moments(-x.mean, x.variance), _axes(eqn))
     return [Cell(Node(Moments(-y.mean, y.variance)))]
 
 
-def _window_maximum(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _window_maximum(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     return [Cell(Node(reductions.window_maximum(eqn, moments_of(cells[0].value))))]
 
 
-def _joined(arrays: slice) -> Callable[[Equation, Cells], list[Cell[Any]] | None]:
+def _joined(arrays: slice) -> Callable[[Equation, Cells], list[Cell[PyTree]] | None]:
     """The rule of an operation that puts arrays together; the other arguments are plain."""
 
-    def rule(eqn: Equation, cells: Cells) -> list[Cell[Any]] | None:
+    def rule(eqn: Equation, cells: Cells) -> list[Cell[PyTree]] | None:
         chosen = range(len(cells))[arrays]
         if any(is_uncertain(cell) for i, cell in enumerate(cells) if i not in chosen):
             return None
@@ -153,7 +152,7 @@ def _joined(arrays: slice) -> Callable[[Equation, Cells], list[Cell[Any]] | None
     return rule
 
 
-def _linear(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _linear(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     """A map that is linear in each of its two arguments."""
     lhs, rhs = (_operand(cell.value) for cell in cells)
 
@@ -174,13 +173,13 @@ def _linear(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
     return [Cell(Node(moments))]
 
 
-def _at_mean(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _at_mean(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     value = cells[0].value
     mean = value.at_means if isinstance(value, Reduced) else moments_of(value).mean
     return [Cell(y) for y in bind(eqn, [mean])]
 
 
-def _identities(eqn: Equation, cells: Cells) -> list[Cell[Any]]:
+def _identities(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
     return [Cell(cell.value) for cell in cells]
 
 
@@ -190,7 +189,7 @@ _VIEWS = (
     *("cumsum", "reduce_window_sum"),
 )
 
-RULES: Rules[Any] = Rules(
+RULES: Rules[PyTree] = Rules(
     default=_unknown,
     table=dict.fromkeys(elementwise.OPERATIONS, _elementwise)
     | dict.fromkeys(_VIEWS, _view)
@@ -214,6 +213,6 @@ RULES: Rules[Any] = Rules(
 )
 
 
-def root(moments: Moments) -> Cell[Any]:
+def root(moments: Moments) -> Cell[PyTree]:
     """The cell of an uncertain value."""
     return Cell(Node(moments))
