@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,9 +12,10 @@ import pytest
 from bnn_jax import config as configs
 from bnn_jax import experiment
 from bnn_jax.experiment import build
-from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.run import set_up
 from bnn_jax.fitting import loop as loops
+from bnn_jax.fitting.batch_metrics import batch_metrics
+from bnn_jax.fitting.standardize import Standardizer
 from bnn_jax.infer.method import State
 from bnn_jax.infer.problem import Problem
 
@@ -59,7 +59,7 @@ def loop_of(config: configs.Config, steps_per_call: int) -> tuple[loops.Loop, St
         run.likelihood,
         run.examples.num_train,
         steps,
-        metric_fn=partial(methods.batch_metrics, run.likelihood),
+        metric_fn=batch_metrics(run.likelihood, Standardizer()),
     )
     method = run.method.build(problem)
     loop = loops.Loop(

@@ -153,6 +153,29 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         run(epochs=1, checkpoint=tmp_path)
 
 
+def test_the_history_is_in_the_targets_units() -> None:
+    """One batch of all examples and no learning: the losses are those of the start, and the end."""
+    result = fit(
+        jax.random.key(0),
+        model(),
+        (X, 100 * Y - 40),
+        method=infer.map(learning_rate=1e-20),
+        likelihood=likelihoods.Normal(std=0.1),
+        epochs=1,
+        batch_size=64,
+        standardize=True,
+        progress=False,
+    )
+    line, scores = result.history[0], result.evaluate(X, 100 * Y - 40)
+    np.testing.assert_allclose(line["nll"], scores["nll"], rtol=1e-5)
+    np.testing.assert_allclose(line["squared_error"], scores["rmse"] ** 2, rtol=1e-5)
+    prior = float(
+        np.sum(np.asarray(result.model.prior.log_prob(result.posterior.params["kernel"])))
+    )
+    prior += float(np.sum(np.asarray(result.model.prior.log_prob(result.posterior.params["bias"]))))
+    np.testing.assert_allclose(line["loss"], scores["nll"] - prior / 64, rtol=1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_save_and_load(method: str, tmp_path: Path) -> None:
     result = run(method, standardize=True)

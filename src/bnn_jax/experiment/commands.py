@@ -8,7 +8,6 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -105,7 +104,6 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
             batch_size=settings.batch_size,
             standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
             augment=build.augmentation(run.config.data),
-            metric_fn=partial(methods.batch_metrics, run.likelihood),
             checkpoint=folder.path / "checkpoint",
             checkpoint_every=settings.checkpoint_every,
             callbacks=[_record_epochs(run, folder)],
@@ -283,7 +281,6 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         epochs=epochs,
         batch_size=settings.batch_size,
         standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
-        metric_fn=partial(methods.batch_metrics, run.likelihood),
         checkpoint=folder.path / "baseline_checkpoint",
         checkpoint_every=settings.checkpoint_every,
         steps_per_call=_steps_per_call(run),

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
-from bnn_jax import infer, likelihoods, objective, optimizers
+from bnn_jax import infer, objective, optimizers
 from bnn_jax.config import inference as inference_sections
 from bnn_jax.config import sections
 from bnn_jax.config.schema import Config
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.infer.method import Method
-from bnn_jax.likelihoods import Likelihood
 
 Rate = float | objective.Schedule
 
@@ -57,17 +54,6 @@ def build_schedule(
     if isinstance(settings, sections.BlundellKL):
         return objective.blundell(num_batches=steps_per_epoch)
     return objective.constant()
-
-
-def batch_metrics(likelihood: Likelihood, outputs: Array, targets: Array) -> dict[str, Array]:
-    """Returns the metrics of a batch other than the loss and its parts: means over examples."""
-    if isinstance(likelihood, likelihoods.Regression):
-        return {"squared_error": jnp.mean(jnp.square(likelihood.mean(outputs) - targets))}
-    if isinstance(likelihood, likelihoods.Bernoulli):
-        correct = (outputs > 0) == (targets > 0)
-    else:
-        correct = jnp.argmax(outputs, axis=-1) == targets
-    return {"accuracy": jnp.mean(correct.astype(jnp.float32))}
 
 
 def build_method(config: Config, *, num_train: int) -> Method:

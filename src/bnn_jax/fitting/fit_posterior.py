@@ -23,6 +23,7 @@ from jaxtyping import Array, PyTree
 
 from bnn_jax.fitting import checkpoint as checkpoints
 from bnn_jax.fitting import checks, shapes
+from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
 from bnn_jax.fitting.early_stopping import EarlyStopping
@@ -36,13 +37,12 @@ from bnn_jax.fitting.standardize import Affine, Standardizer
 from bnn_jax.fitting.watch import Callback, Watch
 from bnn_jax.infer.method import Inference, Method, State
 from bnn_jax.infer.problem import Batch, Problem
-from bnn_jax.likelihoods import Categorical, Likelihood, Regression
+from bnn_jax.likelihoods import Likelihood, Regression
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import MeanField, Point, Posterior
 from bnn_jax.transforms import BayesianModel
 
 Augment = Callable[[PRNGKey, Any], Any]
-MetricFn = Callable[[Any, Array], Mapping[str, Array]]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def fit(
         validation: held-out (inputs, targets), scored every `validate_every` epochs.
         standardize: give inputs and targets of a regression mean 0 and standard deviation 1, by
             the training data's statistics; only the inputs if the targets are classes.
-            Predictions are in the targets' units.
+            Predictions, and the losses of the history, are in the targets' units.
         augment: (key, inputs) -> inputs, a random change of each batch in training, such as
             `data.pad_crop_flip`.
         checkpoint: a folder. The state is saved there at the start, every `checkpoint_every`
@@ -142,7 +142,7 @@ def fit(
     examples = _on_device(inputs, targets, scaling)
     modes = modes_of(model, train_kwargs, eval_kwargs)
     common = (likelihood, num_data, epochs * (num_data // batch_size))
-    rest = (train_rest, metric_fn or _default_metrics(likelihood), modes.noiseless_forward)
+    rest = (train_rest, metric_fn or batch_metrics(likelihood, scaling), modes.noiseless_forward)
     problem = Problem(model, modes.forward, *common, *rest, shapes.of(examples[0], batch_size))
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
@@ -265,14 +265,6 @@ def _batches(loop: Loop) -> Iterator[Batch]:
     for start in range(0, loop.num_examples, loop.batch_size):
         stop = start + loop.batch_size
         yield jax.tree.map(lambda a, i=start, j=stop: a[i:j], (inputs, targets))
-
-
-def _default_metrics(likelihood: Likelihood) -> MetricFn | None:
-    if isinstance(likelihood, Categorical):
-        return lambda outputs, y: {"accuracy": jnp.mean(jnp.argmax(outputs, axis=-1) == y)}
-    if isinstance(likelihood, Regression):
-        return lambda outputs, y: {"squared_error": jnp.mean((likelihood.mean(outputs) - y) ** 2)}
-    return None
 
 
 def _standardizer(

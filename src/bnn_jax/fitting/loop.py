@@ -204,6 +204,7 @@ class Loop:
             }
             totals = jax.tree.map(jnp.zeros_like, totals)
             at_epoch_end(epoch + 1, state, line)
+            numbers = {name: line[name] for name in numbers}
             progress.finish(epoch + 1, numbers, rate)
             if interrupted():
                 break

@@ -6,6 +6,7 @@ The statistics come from the training data only. A prediction is returned in the
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Affine:
         scale = x.std(axis=0)
         return cls(x.mean(axis=0), np.where(scale > 0, scale, 1.0))
 
+    @property
+    def log_volume(self) -> float:
+        """The logarithm of the product of the scales: what a log density loses by `undo`."""
+        return float(np.sum(np.log(self.scale)))
+
     def apply(self, x: ArrayLike) -> Float[np.ndarray, "..."]:
         """Returns (x - shift) / scale in float32."""
         return ((np.asarray(x, np.float64) - self.shift) / self.scale).astype(np.float32)
@@ -43,7 +49,6 @@ class Affine:
     def undo(self, predicted: Regression) -> Regression:
         """Returns a prediction of standardised targets in the units of the targets."""
         shift, scale = (s.astype(predicted.mean.dtype) for s in (self.shift, self.scale))
-        log_scale = float(np.sum(np.log(np.broadcast_to(self.scale, predicted.mean.shape[1:]))))
         log_prob: Any = predicted.log_prob
         return dataclasses.replace(
             predicted,
@@ -51,7 +56,7 @@ class Affine:
             aleatoric_variance=predicted.aleatoric_variance * scale**2,
             epistemic_variance=predicted.epistemic_variance * scale**2,
             quantiles={level: q * scale + shift for level, q in predicted.quantiles.items()},
-            log_prob=None if log_prob is None else log_prob - log_scale,
+            log_prob=None if log_prob is None else log_prob - self.log_volume,
         )
 
 
@@ -69,6 +74,14 @@ class Standardizer:
     def of_targets(self, y: ArrayLike) -> ArrayLike:
         """Returns targets as the likelihood gets them."""
         return y if self.targets is None else self.targets.apply(y)
+
+    def losses_in_units(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the `nll` and `loss` of an epoch for densities in the units of the targets."""
+        if self.targets is None:
+            return {}
+        shift = self.targets.log_volume
+        weight = line.get("dnn_factor", 1.0)
+        return {"nll": line["nll"] + shift, "loss": line["loss"] + weight * shift}
 
     def undo(self, predicted: Prediction) -> Prediction:
         """Returns a prediction in the units of the targets."""

@@ -65,6 +65,7 @@ class Watch:
 
     def at_epoch_end(self, epoch: int, state: State, line: dict[str, Any]) -> None:
         """Adds the epoch to the history; validates, calls the callbacks, saves the state."""
+        line |= self.fit.scaling.losses_in_units(line)
         history = self.fit.history
         history.append(line)
         now = self.fit

@@ -13,6 +13,7 @@ from bnn_jax.config.data import CurveData
 from bnn_jax.experiment.commands import Run
 from bnn_jax.experiment.examples import Points
 from bnn_jax.experiment.folder import Record, RunError, RunFolder
+from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.likelihoods import Categorical
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report import other_images
@@ -73,6 +74,8 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
 
     weights, points = run.weights, run.examples if isinstance(run.examples, Points) else None
 
+    input_name, target_name = _names(run)
+
     def predictor(
         posterior: PyTree,
         inputs: np.ndarray,
@@ -99,7 +102,15 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
         settings=run.config.model_dump(mode="json"),
         places=None if points is None else points.curve.grid(),
         true_mean=None if points is None else points.curve.mean,
-        input_name="x",
-        target_name="y",
+        input_name=input_name,
+        target_name=target_name,
     )
     return report.write_findings(path, findings)
+
+
+def _names(run: Run) -> tuple[str, str]:
+    """Returns the names of the first input and of the target."""
+    if not isinstance(run.examples, Arrays):
+        return "x", "y"
+    train = run.examples.splits.train
+    return train.input_names[0] if train.input_names else "x", train.target_names[0]

@@ -124,7 +124,8 @@ def _held_out(
     shown: Callable[[float], float] = lambda value: value,
 ) -> None:
     having = [line for line in seen if name in line[scores]]
-    _curve(axes, 3, having, [shown(line[scores][name]) for line in having], HELD_OUT)
+    label = HELD_OUT if scores.endswith("_at_posterior_mean") else "held out"
+    _curve(axes, 3, having, [shown(line[scores][name]) for line in having], label)
 
 
 def _logarithmic(axes: Axes) -> None:
