@@ -157,7 +157,7 @@ def test_an_encoder_of_another_size() -> None:
     ("number", "shape", "error", "message"),
     [
         (0, (-1, 4, 4, 1), ValueError, "generate_nums must be at least 1, got 0"),
-        (True, (-1, 4, 4, 1), TypeError, "positive int as generate_nums"),
+        (True, (-1, 4, 4, 1), TypeError, "generate_nums must be a positive int"),
         (2, (3, 4, 4, 1), ValueError, r"as \(2, ...\) or \(-1, ...\)"),
         (2, (-1, 4, 4, 2), ValueError, r"\(2, 4, 4, 1\), which cannot be reshaped to \(2, 4, 4, 2"),
     ],
