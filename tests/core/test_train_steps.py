@@ -14,6 +14,7 @@ import pytest
 from bnn_jax import gaussian, train
 from bnn_jax.priors import NormalPrior
 from core_helpers import key, random_posterior
+from trace_helpers import Counted
 from train_helpers import LABELS, X, assert_equal, build, network, posterior, squared_error, start
 
 
@@ -29,10 +30,11 @@ def run(state: train.State, step: Callable[..., Any], steps: int) -> tuple[train
 
 
 def test_it_compiles_once_and_donates_its_state() -> None:
-    step = jax.jit(build(optimizer=adam()), donate_argnums=0)
+    counted = Counted(build(optimizer=adam()))
+    step = jax.jit(counted, donate_argnums=0)
     first = start(adam(), average=True)
     state, _ = run(first, step, 3)
-    assert step._cache_size() == 1
+    assert counted.traces == 1
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
     assert int(state.step) == 3
 
