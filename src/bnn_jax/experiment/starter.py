@@ -106,7 +106,7 @@ def compose(found: Found, output: Path) -> str:
         f"likelihood: {{name: {likelihood}}}{noise}",
         "prior: {name: normal, std: 1.0}",
         "",
-        "# Other methods: bayes_by_backprop, ivon, mc_dropout, swag, sgld, sghmc, hmc, nuts.",
+        "# Other methods: bayes_by_backprop, ivon, laplace, mc_dropout, swag, sgld, sghmc, hmc, nuts.",
         "inference:",
         "  name: ensemble",
         "  size: 5",
