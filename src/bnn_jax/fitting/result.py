@@ -75,14 +75,17 @@ class Fit:
         Args:
             x: inputs as given to `fit`, in their own units.
             num_samples: weight samples; by default all draws of a posterior that has finitely
-                many, and 32 of others. A posterior of one network is predicted with once.
+                many, and 32 of others. A posterior of one network is predicted with once. None with
+                method="moments".
             key: gives the noise of the weight samples; by default the fit's own.
             targets: asks for their log probability; in their own units.
             options: those of `bnn_jax.predict`, such as levels=(0.05, 0.95).
         """
         own = size(self.posterior)
         # One network has one prediction.
-        count = 1 if own == 1 else num_samples or own or NUM_SAMPLES
+        count: int | None = 1 if own == 1 else num_samples or own or NUM_SAMPLES
+        if options.get("method") == "moments":  # draws nothing
+            count = num_samples
         predicted: Classification | Regression = predict(
             self.key if key is None else key,
             self.model,

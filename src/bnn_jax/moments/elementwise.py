@@ -15,7 +15,7 @@ from bnn_jax.interpreter.jaxprs import Equation, bind, dtype_of, shape_of
 from bnn_jax.moments import closed_forms
 from bnn_jax.moments.errors import no_rule
 from bnn_jax.moments.node import Node, Operand, line_of
-from bnn_jax.moments.value import Moments, certain
+from bnn_jax.moments.value import Moments, Origin, certain
 
 _COMPARISONS = ("ge", "gt", "le", "lt", "eq", "ne")
 
@@ -60,13 +60,16 @@ def _bind_one(eqn: Equation, *values: Any) -> Array:
 
 
 def _broadcast(x: Operand, shape: tuple[int, ...]) -> Operand:
-    """A scalar node as one of the full shape, whose elements count as independent."""
+    """A smaller node as one of the full shape, whose elements count as independent."""
     if not isinstance(x, Node) or x.base.shape == shape:
         return x
+
+    def expanded(values: Array) -> Array:
+        return jnp.broadcast_to(values, shape)
+
     moments = x.moments
-    return Node(
-        Moments(jnp.broadcast_to(moments.mean, shape), jnp.broadcast_to(moments.variance, shape))
-    )
+    origin = Origin(expanded, (x,))
+    return Node(Moments(expanded(moments.mean), expanded(moments.variance), origin))
 
 
 def _scale(name: str, eqn: Equation, operands: Sequence[Operand]) -> Any:

@@ -25,7 +25,8 @@ class MomentsError(NotImplementedError):
         reason = f": {self.reason}" if self.reason else ""
         return (
             f"Means and variances cannot be propagated through the operation {self.operation!r}"
-            f"{place}{reason}. Use predict with num_samples for this network, or rewrite this step."
+            f"{place}{reason}. Use method='moments_then_samples' or method='samples' of predict "
+            "for this network, or rewrite this step."
         )
 
     def at(self, call: Equation) -> "MomentsError":

@@ -9,10 +9,12 @@ Inference for Robust Bayesian Neural Networks", arXiv:1810.03958; Hernandez-Loba
 "Probabilistic Backpropagation", arXiv:1502.05336.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian, posteriors
@@ -50,6 +52,41 @@ def outputs(
         MomentsError: the network has an operation without a rule; it names the operation, the layer
             and the line.
     """
+    network = traced(model, posterior, inputs, variables, kwargs)
+    cells = interpret(network.jaxpr, network.consts, network.cells, RULES)
+    return network.with_structure([_out(cell) for cell in cells])
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A network as a jaxpr, and the cells of its arguments.
+
+    Attributes:
+        jaxpr, consts: those of the network.
+        cells: of the leaves of the posterior, then of those of the inputs.
+        weights: the paths of the leaves of the posterior.
+        structure: that of the outputs.
+    """
+
+    jaxpr: jaxprs.Jaxpr
+    consts: Sequence[ArrayLike]
+    cells: Sequence[Cell[PyTree]]
+    weights: tuple[str, ...]
+    structure: jax.tree_util.PyTreeDef
+
+    def with_structure(self, leaves: Sequence[PyTree]) -> PyTree:
+        """Returns the outputs as the network returns them."""
+        return jax.tree.unflatten(self.structure, leaves)
+
+
+def traced(
+    model: object,
+    posterior: PyTree,
+    inputs: tuple[PyTree, ...],
+    variables: PyTree,
+    kwargs: dict[str, PyTree],
+) -> Traced:
+    """Returns the jaxpr of a network; the arguments are those of `outputs`."""
     tree, own_variables = mean_field_tree(posterior)
     call = _call_of(model, own_variables if variables is None else variables, kwargs)
     leaves, structure = jax.tree.flatten((tree, inputs), is_leaf=_is_random)
@@ -62,8 +99,9 @@ def outputs(
 
     jaxpr, consts, out_shape = jaxprs.trace(function, arrays)
     cells = [root(x) if isinstance(x, Moments) else Cell(x) for x in lifted]
-    out = [_out(cell) for cell in interpret(jaxpr, consts, cells, RULES)]
-    return jax.tree.unflatten(jax.tree.structure(out_shape), out)
+    paths = jax.tree_util.tree_leaves_with_path(tree, is_leaf=gaussian.is_gaussian)
+    weights = tuple(gaussian.path_name(path) for path, _ in paths)
+    return Traced(jaxpr, consts, cells, weights, jax.tree.structure(out_shape))
 
 
 def _is_random(x: object) -> bool:
@@ -79,6 +117,7 @@ def _lift(leaf: PyTree) -> PyTree:
 
 
 def _out(cell: Cell[PyTree]) -> PyTree:
+    """The moments of an output; whole numbers are as they are."""
     value = cell.value
     if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.floating):
         return value

@@ -4,12 +4,19 @@ A sum of elements has the sum of their variances. A maximum is taken of pairs, t
 those, each by Clark's formula.
 
 A sum or maximum of x that meets x again is no independent variable. `Reduced` therefore remembers
-what it was taken of, and three patterns have rules of their own:
+what it was taken of, and these patterns have rules of their own:
 
     exp(x) / sum(exp(x))     softmax: the weights p at the means; to first order in x, the variance
                              p_i^2 ((1 - 2 p_i) v_i + sum_j p_j^2 v_j), at most p_i (1 - p_i)
     x - c sum(x)             centring: variance v_i (1 - 2 c) + c^2 sum_j v_j, exact
+    l = log(sum(exp(x)))     of pairs, then of pairs of those: l = b + softplus(a - b) has a known
+                             mean and variance, for a - b is one normal variable
+    x - l                    log_softmax: variance v_i + v_l - 2 cov(x_i, l), where
+                             cov(x_i, l) = v_i d E[l] / d m_i
     stop_gradient(max(x))    the shift of a softmax, which cancels out: a number
+
+Source of the covariance: Stein 1981, "Estimation of the mean of a multivariate normal
+distribution", lemma 2.
 """
 
 import dataclasses
@@ -24,7 +31,7 @@ from jax import lax
 from jaxtyping import Array
 
 from bnn_jax.interpreter.jaxprs import Equation, bind
-from bnn_jax.moments import closed_forms
+from bnn_jax.moments import closed_forms, quadrature
 from bnn_jax.moments.node import Node
 from bnn_jax.moments.value import Moments
 
@@ -68,11 +75,62 @@ class Reduced:
             return self.view(jnp.max(self.of.moments.mean, self.axes))
         return self.node.moments.mean
 
+    def at(self, value: Array) -> Array:
+        """Returns the reduction of a value of the node."""
+        if self.factor is None:
+            return self.view(jnp.max(value, self.axes))
+        return self.view(jnp.asarray(self.factor, value.dtype) * jnp.sum(value, self.axes))
+
     def viewed(self, eqn: Equation) -> "Reduced":
         return dataclasses.replace(self, view=lambda x: bind(eqn, [self.view(x)])[0])
 
     def times(self, factor: Any) -> "Reduced":
         return dataclasses.replace(self, factor=self.factor * factor)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogSumExp(Reduced):
+    """log(sum(exp(x))) over axes of a node x, perhaps broadcast again; factor is None."""
+
+    @cached_property
+    def node(self) -> Node:
+        total = log_sum_exp_over(self.of.moments, self.axes)
+        return Node(Moments(self.view(total.mean), self.view(total.variance)))
+
+    @property
+    def at_means(self) -> Array:
+        return self.at(self.of.moments.mean)
+
+    def at(self, value: Array) -> Array:
+        return self.view(jax.nn.logsumexp(value, self.axes))
+
+
+def absolute(total: Reduced) -> Reduced | None:
+    """Returns |total|, if total is a sum of exp(x): logsumexp takes it."""
+    positive = total.factor is not None and total.factor > 0.0
+    return total if positive and total.of.name == "exp" else None
+
+
+def log_sum_exp(total: Reduced) -> LogSumExp | None:
+    """Returns log(total), if total is sum(exp(x))."""
+    if total.of.name != "exp" or total.factor != 1.0:
+        return None
+    (exponent,) = total.of.arguments
+    return LogSumExp(exponent, total.axes, None, total.view)
+
+
+def log_softmax(x: Node, total: Reduced) -> Node | None:
+    """Returns x - log(sum(exp(x))), if it is that."""
+    if total.of is not x or not isinstance(total, LogSumExp):
+        return None
+    moments, subtracted = x.moments, total.node.moments
+
+    def mean(means: Array) -> Array:
+        return jnp.sum(log_sum_exp_over(Moments(means, moments.variance), total.axes).mean)
+
+    covariance = moments.variance * jax.grad(mean)(moments.mean)
+    variance = moments.variance - 2.0 * covariance + subtracted.variance
+    return Node(Moments(moments.mean - subtracted.mean, jnp.maximum(variance, 0.0)))
 
 
 def softmax(numerator: Node, total: Reduced) -> Node | None:
@@ -100,14 +158,37 @@ def centred(x: Node, total: Reduced) -> Node | None:
 
 def maximum_over(x: Moments, axes: Sequence[int]) -> Moments:
     """The maximum over axes, which are removed."""
+    return _paired_over(closed_forms.maximum, x, axes)
+
+
+def log_sum_exp_over(x: Moments, axes: Sequence[int]) -> Moments:
+    """The logarithm of the sum of exponentials over axes, which are removed."""
+    return _paired_over(_log_add_exp, x, axes)
+
+
+def _log_add_exp(a: Moments, b: Moments) -> Moments:
+    """The moments of log(exp(a) + exp(b)) for independent normal a and b."""
+    difference = Moments(a.mean - b.mean, a.variance + b.variance)
+    excess = quadrature.moments_of(jax.nn.softplus, difference)
+    weight = quadrature.moments_of(jax.nn.sigmoid, difference).mean
+    # The covariance of b and softplus(a - b) is -v_b E[sigmoid(a - b)].
+    variance = b.variance * (1.0 - 2.0 * weight) + excess.variance
+    return Moments(b.mean + excess.mean, jnp.maximum(variance, 0.0))
+
+
+def _paired_over(
+    pair: Callable[[Moments, Moments], Moments], x: Moments, axes: Sequence[int]
+) -> Moments:
     for axis in axes:
         while (size := x.shape[axis]) > 1:
-            x = _halved(x, axis, size)
+            x = _halved(pair, x, axis, size)
     return Moments(jnp.squeeze(x.mean, tuple(axes)), jnp.squeeze(x.variance, tuple(axes)))
 
 
-def _halved(x: Moments, axis: int, size: int) -> Moments:
-    """The maxima of elements 0 and 1, 2 and 3, ...; an odd one out stays."""
+def _halved(
+    pair: Callable[[Moments, Moments], Moments], x: Moments, axis: int, size: int
+) -> Moments:
+    """The function of elements 0 and 1, 2 and 3, ...; an odd one out stays."""
 
     def part(start: int, stop: int, stride: int) -> Moments:
         return Moments(
@@ -116,13 +197,13 @@ def _halved(x: Moments, axis: int, size: int) -> Moments:
         )
 
     even = size // 2 * 2
-    greatest = closed_forms.maximum(part(0, even, 2), part(1, even, 2))
+    paired = pair(part(0, even, 2), part(1, even, 2))
     if even == size:
-        return greatest
+        return paired
     odd = part(even, size, 1)
     return Moments(
-        jnp.concatenate([greatest.mean, odd.mean], axis),
-        jnp.concatenate([greatest.variance, odd.variance], axis),
+        jnp.concatenate([paired.mean, odd.mean], axis),
+        jnp.concatenate([paired.variance, odd.variance], axis),
     )
 
 
@@ -143,8 +224,9 @@ def window_maximum(eqn: Equation, x: Moments) -> Moments:
     def at(place: tuple[int, ...]) -> Moments:
         start = [p * d for p, d in zip(place, dilation, strict=True)]
         stop = [s + n - r for s, n, r in zip(start, mean.shape, reach, strict=True)]
+        strides = params["window_strides"]
         return Moments(
-            *(lax.slice(a, start, stop, params["window_strides"]) for a in (mean, variance))
+            lax.slice(mean, start, stop, strides), lax.slice(variance, start, stop, strides)
         )
 
     parts = [at(place) for place in np.ndindex(*window)]

@@ -5,7 +5,7 @@
     reshape, slice, sum, gather, ...    act on mean and variance
     concatenate, pad, ...               act on mean and variance; plain arguments have variance 0
     elementwise operations              see `elementwise` and `node`
-    sums, maxima, softmax, pooling      see `reductions`
+    sums, maxima, pooling               see `reductions`; so softmax and log_softmax
     rsqrt (of normalization layers)     a number, at the mean
     stop_gradient                       a number, at the mean
     everything else                     a `MomentsError`; so is control flow with uncertain values
@@ -28,7 +28,7 @@ from bnn_jax.moments import elementwise, reductions
 from bnn_jax.moments.errors import MomentsError, no_rule
 from bnn_jax.moments.node import Node, Operand
 from bnn_jax.moments.reductions import Reduced
-from bnn_jax.moments.value import Moments, certain
+from bnn_jax.moments.value import Moments, Origin, certain
 
 Cells = Sequence[Cell[PyTree]]
 
@@ -67,15 +67,28 @@ def _elementwise(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
         found, other = values if isinstance(values[0], Reduced) else values[::-1]
         if _is_lowest(other):
             return [Cell(found)]
+    if name in ("abs", "log") and isinstance(values[0], Reduced):
+        of_sum = reductions.absolute if name == "abs" else reductions.log_sum_exp
+        total = of_sum(values[0])
+        if total is not None:
+            return [Cell(total)]
     if len(values) == 2 and isinstance(values[1], Reduced) and isinstance(values[0], Node):
-        rule = {"div": reductions.softmax, "sub": reductions.centred}.get(name)
-        node = None if rule is None else rule(*values)
+        node = _with_own_reduction(name, *values)
         if node is not None:
             return [Cell(node)]
     if name in ("div", "mul") and _is_sum(values[0]) and _is_number(values[1]):
         factor = float(values[1])
         return [Cell(values[0].times(1.0 / factor if name == "div" else factor))]
     return [Cell(elementwise.apply(eqn, [_operand(value) for value in values]))]
+
+
+def _with_own_reduction(name: str, x: Node, total: Reduced) -> Node | None:
+    """An operation of a node and its own sum, maximum or log-sum-exp, if it has a rule."""
+    if name == "div":
+        return reductions.softmax(x, total)
+    if name == "sub":
+        return reductions.centred(x, total) or reductions.log_softmax(x, total)
+    return None
 
 
 def _is_sum(value: PyTree) -> bool:
@@ -99,7 +112,15 @@ def _view(eqn: Equation, cells: Cells) -> list[Cell[PyTree]] | None:
         return [Cell(first.viewed(eqn))]
     x = moments_of(first)
     means, variances = (bind(eqn, [part, *others]) for part in (x.mean, x.variance))
-    return [Cell(Node(Moments(*parts))) for parts in zip(means, variances, strict=True)]
+    return [
+        Cell(Node(Moments(mean, variance, _origin(eqn, i, cells))))
+        for i, (mean, variance) in enumerate(zip(means, variances, strict=True))
+    ]
+
+
+def _origin(eqn: Equation, output: int, cells: Cells) -> Origin:
+    """How an output of a rearrangement follows from its arguments."""
+    return Origin(lambda *x: bind(eqn, x)[output], tuple(cell.value for cell in cells))
 
 
 def _call(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
@@ -147,7 +168,7 @@ def _joined(arrays: slice) -> Callable[[Equation, Cells], list[Cell[PyTree]] | N
         ]
         (mean,) = bind(eqn, [part.mean for part in parts])
         (variance,) = bind(eqn, [part.variance for part in parts])
-        return [Cell(Node(Moments(mean, variance)))]
+        return [Cell(Node(Moments(mean, variance, _origin(eqn, 0, cells))))]
 
     return rule
 

@@ -1,11 +1,12 @@
 """The mean and the variance of each element of an array."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.gaussian import Leaf
 
@@ -13,16 +14,40 @@ from bnn_jax.gaussian import Leaf
 _LEAST_VARIANCE = 1e-26
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean", "variance"), meta_fields=())
+@dataclasses.dataclass(frozen=True, eq=False)
+class Origin:
+    """How a value follows from others by moving their elements.
+
+    Attributes:
+        function: of arrays in place of the arguments.
+        arguments: uncertain or plain values.
+    """
+
+    function: Callable[..., Array]
+    arguments: tuple[PyTree, ...]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("mean", "variance"),
+    meta_fields=(),
+    drop_fields=("origin",),
+)
 @dataclasses.dataclass(frozen=True)
 class Moments:
     """The mean and the variance of each element; two arrays of one shape and dtype.
 
     Covariances between elements are not kept.
+
+    Attributes:
+        mean, variance: the two arrays.
+        origin: how the value follows from others, if by moving their elements. No part of the
+            pytree.
     """
 
     mean: Leaf
     variance: Leaf
+    origin: Origin | None = None
 
     @property
     def std(self) -> Float[Array, "*shape"]:

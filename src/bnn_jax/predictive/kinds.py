@@ -73,6 +73,17 @@ class Kind(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Kind, Protocol):
+    """A kind that computes something once for all groups."""
+
+    def sampler(
+        self, network: Network, key: PRNGKey, data: Data, inputs: Inputs, indices: Indices
+    ) -> Callable[[Index], tuple[PyTree, ...]]:
+        """Returns the outputs as a function of the group; the arguments are those of `outputs`."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class WeightSamples:
     """Weights drawn from a params tree with Gaussian leaves; without such leaves, the tree itself.

@@ -27,6 +27,7 @@ from bnn_jax.predictive.kinds import (
     Network,
     OwnNoise,
     Posterior,
+    Prepares,
     WeightSamples,
 )
 
@@ -59,12 +60,15 @@ class Program:
         """Returns the data with all values computed that are the same for every member."""
         return dataclasses.replace(data, posterior=gaussian.with_std(data.posterior))
 
-    def outputs(
-        self, key: PRNGKey, data: Data, group: Index, x: PyTree, indices: Indices
-    ) -> tuple[PyTree, ...]:
-        """Returns the outputs of each member of a group, see `Kind.outputs`."""
+    def sampler(
+        self, key: PRNGKey, data: Data, x: PyTree, indices: Indices
+    ) -> Callable[[Index], tuple[PyTree, ...]]:
+        """Returns a function of a group: the outputs of each member, see `Kind.outputs`."""
         inputs = x if isinstance(x, tuple) else (x,)
-        return self.kind.outputs(self.network(data), key, data, group, inputs, indices)
+        network, kind = self.network(data), self.kind
+        if isinstance(kind, Prepares):
+            return kind.sampler(network, key, data, inputs, indices)
+        return lambda group: kind.outputs(network, key, data, group, inputs, indices)
 
     def network(self, data: Data) -> Network:
         """Returns the network with its keyword arguments."""

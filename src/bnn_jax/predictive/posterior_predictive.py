@@ -78,7 +78,9 @@ def predict(
             variance over weight samples are computed.
         method: "samples" averages over weight samples. "moments" propagates means and variances
             through the network in one pass, see `bnn_jax.moments` and `one_pass`: it draws
-            nothing, so num_samples is left out and the key is not used. For mean-field posteriors.
+            nothing, so num_samples is left out and the key is not used. "moments_then_samples" does
+            so up to operations without a rule, such as loops, and draws num_samples samples of what
+            follows, see `moments.plan`. Both are for mean-field posteriors.
         posterior: a params tree with Gaussian leaves; one without, for a deterministic
             network; or a list of params trees, an ensemble. Default: the model's own.
         variables: the network's other state, such as batch statistics; for an ensemble, one for all

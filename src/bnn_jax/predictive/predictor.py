@@ -19,7 +19,7 @@ from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import members, one_pass, running_sums
+from bnn_jax.predictive import members, one_pass, running_sums, then_samples
 from bnn_jax.predictive.kinds import Data
 from bnn_jax.predictive.members import Members, Program
 from bnn_jax.predictive.mixture_quantiles import mixture_quantile
@@ -150,8 +150,7 @@ def summarise(
     data = program.prepared(data)
     indices = start + jnp.arange(jax.tree.leaves(x)[0].shape[0])
 
-    def outputs_of(group: Array) -> tuple[PyTree, ...]:
-        return program.outputs(key, data, group, x, indices)
+    outputs_of = program.sampler(key, data, x, indices)
 
     def add_group(group: Array, total: Sums) -> Sums:
         return add(total, group, outputs_of(group))
@@ -202,12 +201,17 @@ def drawn_by(
         one_pass.check_unused(num_samples, antithetic, keep_samples)
         return one_pass.of(model, posterior, variables, kwargs)
     summary_of(method)
-    return members.of(model, posterior, variables, num_samples, antithetic, kwargs)
+    of = then_samples.of if method == "moments_then_samples" else members.of
+    return of(model, posterior, variables, num_samples, antithetic, kwargs)
 
 
 def summary_of(method: str) -> Callable[..., dict[str, PyTree]]:
     """Returns the function that computes the summary of a chunk of examples."""
-    methods = {"samples": summarise, "moments": one_pass.summarise}
+    methods = {
+        "samples": summarise,
+        "moments": one_pass.summarise,
+        "moments_then_samples": summarise,
+    }
     if method not in methods:
         raise ValueError(f"method must be one of {sorted(methods)}, got {method!r}.")
     return methods[method]
