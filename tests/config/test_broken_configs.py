@@ -48,6 +48,11 @@ class Fails(nn.Module):
     def __call__(self, x):
         return nn.Dense(3)(x) @ jnp.ones((5, 1))
 
+class Sorts(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return jnp.sort(nn.Dense(1)(x), axis=0)
+
 class Needs(nn.Module):
     depth: int
     @nn.compact
@@ -272,6 +277,15 @@ METHODS = [
     (["objective={num_data: train}"], "objective"),
     (["optimizer={name: adam, learning_rate: 0.1}"], "optimizer"),
     (["estimator=flipout"], "estimator"),
+    (["inference={name: bayes_by_backprop, num_samples: 2}", "estimator=moments"], "num_samples"),
+    (
+        [
+            "inference={name: bayes_by_backprop}",
+            "estimator=moments",
+            "model={file: nets.py, name: Sorts}",
+        ],
+        "operation 'sort'",
+    ),
     (["posterior.rho_mean=-3"], "posterior.rho_mean"),
     (["posterior.where=[nothing/*]"], "nothing/*"),
     (["evaluation.baseline_epochs=3"], "evaluation.baseline_epochs"),

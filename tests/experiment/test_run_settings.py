@@ -21,6 +21,7 @@ def slowly(*overrides: str) -> Any:
     "overrides",
     [
         ["estimator=flipout"],
+        ["estimator=moments"],
         slowly("estimator={'fc1/*': local_reparam, '*': reparam}"),
         slowly("prior={name: scale_mixture, pi: 0.5, std1: 1.0, std2: 0.05}"),
         slowly("prior={name: laplace, scale: 0.1}", "objective.kl_schedule={name: blundell}"),

@@ -49,6 +49,7 @@ _SWAG = infer.swag(optimizer=optax.sgd(0.1), start=0.2, every=10, rank=20)
 METHODS = {
     "map": Case(_MAP, std=None, tv=0.12),
     "bayes_by_backprop": Case(_BBB),
+    "moments": Case(infer.bayes_by_backprop(learning_rate=0.03, estimator="moments")),
     "sticking_the_landing": Case(
         infer.bayes_by_backprop(learning_rate=0.03, sticking_the_landing=True)
     ),

@@ -193,7 +193,21 @@ class Config(Section):
                 f"training examples (data.train_examples{less}): lower it"
             )
 
+    def _check_moments(self) -> None:
+        """Checks that nothing asks for weight samples where the estimator draws none."""
+        method = getattr(self.inference, "method", self.inference)
+        section, of = ("objective", self.objective) if method is None else ("inference", method)
+        for name in ("num_samples", "antithetic", "sticking_the_landing"):
+            value = getattr(of, name, None)
+            if value is not None and int(value) > (name == "num_samples"):
+                raise ValueError(
+                    f"{section}.{name} ({value}) has no effect with estimator moments, which draws "
+                    "no weight samples: remove it"
+                )
+
     def _check_estimator(self) -> None:
+        if self.estimator == "moments":
+            self._check_moments()
         if isinstance(self.estimator, dict):
             patterns = list(self.estimator)
             if "*" in patterns[:-1]:

@@ -63,7 +63,7 @@ Folder = Annotated[
 ]
 EstimatorName = Literal["reparam", "local_reparam", "flipout"]
 Estimator = (
-    EstimatorName
+    Literal["reparam", "local_reparam", "flipout", "moments"]
     | Annotated[
         dict[Glob, EstimatorName],
         Field(min_length=1, description="a mapping such as {'fc*': flipout, '*': reparam}"),
@@ -71,14 +71,14 @@ Estimator = (
 )
 
 
-def estimator_of(estimator: EstimatorName | dict[str, EstimatorName], weight: str) -> EstimatorName:
-    """Returns the estimator of a weight such as 'fc1/kernel'.
+def estimator_of(estimator: Estimator, weight: str) -> EstimatorName:
+    """Returns the estimator of samples of a weight such as 'fc1/kernel'.
 
     The first pattern that matches wins. A weight that no pattern matches is sampled by reparam,
-    which is right for every weight.
+    which is right for every weight; so it is with the estimator moments, which draws no samples.
     """
     if isinstance(estimator, str):
-        return estimator
+        return "reparam" if estimator == "moments" else estimator
     matching = (name for glob, name in estimator.items() if fnmatchcase(weight, glob))
     return next(matching, "reparam")
 

@@ -19,7 +19,7 @@ from bnn_jax import data, gaussian, likelihoods, models, priors
 from bnn_jax.config import data as data_sections
 from bnn_jax.config import own, sections
 from bnn_jax.config.schema import Model
-from bnn_jax.config.types import EstimatorName, estimator_of
+from bnn_jax.config.types import Estimator, estimator_of
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
@@ -87,7 +87,7 @@ def build_model(
     *,
     posterior: sections.Posterior,
     prior: priors.Prior,
-    estimator: EstimatorName | dict[str, EstimatorName] | None,
+    estimator: Estimator | None,
     seed: int,
 ) -> BayesianModel:
     """Returns the Bayesian network with its initial posterior.
@@ -97,7 +97,8 @@ def build_model(
         example: an input of the network, which sets the shapes of the weights.
         posterior: the section of the settings.
         prior: of every random weight.
-        estimator: one for all weights, or {pattern: estimator}; None for flipout.
+        estimator: one for all weights, or {pattern: estimator}; None for flipout. With moments the
+            model has reparam, for the method draws no samples.
         seed: of the run.
 
     Raises:

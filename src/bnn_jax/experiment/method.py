@@ -8,6 +8,7 @@ from bnn_jax import infer, objective, optimizers
 from bnn_jax.config import inference as inference_sections
 from bnn_jax.config import sections
 from bnn_jax.config.schema import Config
+from bnn_jax.config.types import Estimator
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.infer.method import Method
 
@@ -63,7 +64,7 @@ def build_method(config: Config, *, num_train: int) -> Method:
         RunError: a setting of the objective does not fit the number of steps of an epoch.
     """
     if config.inference is not None:
-        return _method(config.inference)
+        return _method(config.inference, config.estimator)
     assert config.objective is not None
     assert config.optimizer is not None
     steps = num_train // config.training.batch_size
@@ -78,14 +79,16 @@ def build_method(config: Config, *, num_train: int) -> Method:
         num_train=num_train,
         steps_per_epoch=steps,
         epochs=config.training.epochs,
+        estimator=config.estimator,
     )
 
 
-def _method(settings: inference_sections.Method) -> Method:
+def _method(settings: inference_sections.Method, estimator: Estimator | None) -> Method:
     build: Callable[..., Method] = infer.METHODS[settings.name]
     if isinstance(settings, inference_sections.Ensemble):
-        return build(_method(settings.method), **settings.hyperparameters)
-    return build(**settings.hyperparameters)
+        return build(_method(settings.method, estimator), **settings.hyperparameters)
+    own = {"estimator": "moments"} if estimator == "moments" else {}
+    return build(**settings.hyperparameters, **own)
 
 
 def bayes_by_backprop(
@@ -95,6 +98,7 @@ def bayes_by_backprop(
     num_train: int,
     steps_per_epoch: int,
     epochs: int,
+    estimator: Estimator | None = None,
 ) -> Method:
     """Returns Bayes by Backprop with the settings of the objective and optimizer sections."""
     given, num_data = objective_settings, objective_settings.num_data
@@ -113,6 +117,7 @@ def bayes_by_backprop(
         reverse_kl=given.reverse_kl,
         kl_every=given.kl_every,
         average=optimizer_settings.average,
+        estimator="moments" if estimator == "moments" else None,
     )
 
 

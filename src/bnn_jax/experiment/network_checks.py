@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from bnn_jax import gaussian
+from bnn_jax import gaussian, moments
 from bnn_jax.config import own
 from bnn_jax.config.schema import Model
+from bnn_jax.config.types import Estimator
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
@@ -23,9 +24,10 @@ from bnn_jax.networks import user_code
 from bnn_jax.transforms import BayesianModel
 
 Result = TypeVar("Result")
+Examples = Images | Points | Arrays
 
 
-def check_kind(settings: Model, examples: Images | Points | Arrays) -> None:
+def check_kind(settings: Model, examples: Examples) -> None:
     """Checks that a network by name takes inputs of the data's kind.
 
     Raises:
@@ -46,7 +48,7 @@ def check_outputs(
     settings: Model,
     model: BayesianModel,
     likelihood: Likelihood,
-    examples: Images | Points | Arrays,
+    examples: Examples,
 ) -> None:
     """Checks that the likelihood can score what the network returns for one example.
 
@@ -66,6 +68,25 @@ def check_outputs(
     except (TypeError, ValueError) as error:
         message = " ".join(str(error).split())
         raise RunError(f"the outputs of the network do not fit the targets: {message}") from error
+
+
+def check_rules(estimator: Estimator | None, model: BayesianModel, examples: Examples) -> None:
+    """Checks that means and variances can be propagated if the estimator is moments.
+
+    Raises:
+        RunError: the network has an operation without a rule.
+    """
+    if estimator != "moments":
+        return
+    inputs = jnp.asarray(examples.train[0][:1])
+    try:
+        jax.eval_shape(lambda x: moments.outputs(model, model.posterior, x), inputs)
+    except moments.MomentsError as error:
+        place = f" ({error.place})" if error.place else ""
+        raise RunError(
+            f"estimator moments cannot be used: the operation {error.operation!r}{place} of the "
+            "network has no rule for means and variances. Set estimator to flipout."
+        ) from error
 
 
 def called(settings: Model, function: Callable[[], Result]) -> Result:

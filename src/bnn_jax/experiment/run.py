@@ -222,6 +222,7 @@ def set_up(config: Config) -> Run:
     model = network_checks.called(config.model, build_model).preprocessed(examples.as_inputs)
     likelihood = build.build_likelihood(config.likelihood)
     network_checks.check_outputs(config.model, model, likelihood, examples)
+    network_checks.check_rules(config.estimator, model, examples)
     return Run(
         config=config,
         examples=examples,

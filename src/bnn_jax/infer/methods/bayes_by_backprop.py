@@ -11,6 +11,10 @@ gradient does not flow through the mean and std of log q: at q = posterior it is
 
     s^2 = mean over the layer's weights of (std_i^2 + (mean_i - prior mean_i)^2)
 
+With estimator="moments" the expectation of the log likelihood is computed from the means and
+variances of the network's outputs, propagated in one pass (`infer.deterministic`): nothing is
+drawn.
+
 Source: Blundell, Cornebise, Kavukcuoglu, Wierstra 2015, "Weight Uncertainty in Neural Networks",
 arXiv:1505.05424; Roeder, Wu, Duvenaud 2017, "Sticking the Landing", arXiv:1703.09194; the learned
 scale is the empirical Bayes of MacKay 1992 for this bound, as in Wu et al. 2019, arXiv:1810.03958.
@@ -18,6 +22,7 @@ scale is the empirical Bayes of MacKay 1992 for this bound, as in Wu et al. 2019
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -27,6 +32,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, objective, priors, train
 from bnn_jax.gaussian import Gaussian
+from bnn_jax.infer import deterministic
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import apply
 from bnn_jax.infer.problem import Batch, Problem
@@ -59,6 +65,9 @@ class BayesByBackprop:
         sticking_the_landing: the gradient of Roeder et al., of lower variance near the optimum.
             The weights are drawn once a step, under any estimator of the model.
         learn_prior: learn the std of a normal prior for each layer.
+        estimator: "moments" propagates means and variances in place of weight samples, for networks
+            whose operations have rules in `bnn_jax.moments` (Wu et al. 2019, arXiv:1810.03958);
+            None for weight samples by the model's estimators.
     """
 
     learning_rate: float = 1e-3
@@ -75,6 +84,7 @@ class BayesByBackprop:
     kl_every: int = 1
     sticking_the_landing: bool = False
     learn_prior: bool = False
+    estimator: str | None = None
 
     name: ClassVar[str] = "bayes_by_backprop"
     whole_data: ClassVar[bool] = False
@@ -90,13 +100,32 @@ class BayesByBackprop:
                 f"{self.name}: sticking_the_landing draws one sample a step, got num_samples="
                 f"{self.num_samples} and antithetic={self.antithetic}: leave them at 1 and False."
             )
-
+        self._check_estimator()
         if self.kl_schedule is not None and self.kl_warmup:
             raise ValueError(
                 f"{self.name}: kl_schedule and kl_warmup={self.kl_warmup} exclude each other: "
                 "leave one of them out."
             )
         self._check_variants()
+
+    def _check_estimator(self) -> None:
+        if self.estimator is None:
+            return
+        if self.estimator != "moments":
+            raise ValueError(
+                f"{self.name}: estimator must be 'moments' or None, got {self.estimator!r}: the "
+                "estimators of weight samples are set by to_bnn(estimator=...)."
+            )
+        drawn = {
+            "num_samples": self.num_samples != 1,
+            "antithetic": self.antithetic,
+            "sticking_the_landing": self.sticking_the_landing,
+        }
+        for name, given in drawn.items():
+            if given:
+                raise ValueError(
+                    f"{self.name}: estimator='moments' draws no weight samples: leave {name} out."
+                )
 
     def _check_variants(self) -> None:
         factors = (self.num_data, self.dnn_factor, self.bnn_factor)
@@ -128,10 +157,18 @@ class BayesByBackprop:
                 model.posterior, optimizer, variables=model.variables, average=average
             )
 
+        network: train.Forward = problem.forward
+        nll, metric_fn = problem.likelihood.nll, problem.metric_fn
+        if self.estimator == "moments":
+            deterministic.check(problem)
+            network = partial(deterministic.forward, problem)
+            nll = partial(deterministic.nll, problem)
+            metric_fn = partial(deterministic.metrics, problem)
+
         def variational(prior: Prior | PyTree) -> Step:
             return train.build_step(
-                problem.forward,
-                problem.likelihood.nll,
+                network,
+                nll,
                 optimizer,
                 prior,
                 num_data=None if has_factors else self.num_data or problem.num_data,
@@ -143,7 +180,7 @@ class BayesByBackprop:
                 reverse_kl=self.reverse_kl,
                 average_decay=0.0 if self.average is None else self.average,
                 kl_every=self.kl_every,
-                metric_fn=problem.metric_fn,
+                metric_fn=metric_fn,
             )
 
         plain = variational(prior)
