@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from bnn_jax import BayesianModel, Fit, NormalPrior, data, fit, infer, likelihoods, to_bnn, toolbox
+from bnn_jax import BayesianModel, Fit, NormalPrior, data, fit, infer, likelihoods, to_bnn
 from bnn_jax.infer import Method
 from bnn_jax.models import LeNet5, banded_conv
+from bnn_jax.toolbox import out_of_distribution
 
 SETS = {"mnist": (0.1307, 0.3081), "fashion_mnist": (0.2860, 0.3530)}  # pixel mean and std
 HELD_OUT = 5000
@@ -69,7 +70,7 @@ SETTINGS: dict[str, Callable[[str], Setting]] = {
     "ivon": lambda name: Setting(infer.ivon(learning_rate=0.1), 20, samples=32),
     "sgld": lambda name: Setting(infer.sgld(step_size=0.01), 20),
     "sghmc": lambda name: Setting(infer.sghmc(step_size=0.01), 20),
-    "csghmc": lambda name: Setting(infer.sghmc(step_size=0.05, cycles=4), 20),
+    "csghmc": lambda name: Setting(infer.sghmc(step_size=0.02, cycles=4, num_samples=32), 20),
     "bayes_by_backprop": lambda name: Setting(
         bayes_by_backprop(WARM_UP[name]), 40, samples=32
     ),
@@ -152,21 +153,21 @@ def run_one(name: str, set_name: str, images: Images, folder: Path) -> dict[str,
         "set": set_name,
         "method": name,
         **{k: scores[k] for k in ("accuracy", "nll", "ece")},
-        **out_of_distribution(result, images, setting.samples),
+        **auroc_of_foreign(result, images, setting.samples),
         "fit_seconds": round(fit_seconds, 1),
         "predict_seconds": round(predict_seconds, 2),
         "diagnosis": [finding.problem for finding in result.diagnosis],
     }
 
 
-def out_of_distribution(result: Fit, images: Images, samples: int | None) -> dict[str, float]:
+def auroc_of_foreign(result: Fit, images: Images, samples: int | None) -> dict[str, float]:
     """Returns the AUROC of the other data set's images by mutual information and by entropy."""
     own, foreign = (result.predict(x, samples) for x in (images.test[0], images.foreign))
     is_out = np.repeat([False, True], [len(images.test[0]), len(images.foreign)])
     scores = {}
-    for short, field in (("mi", "mutual_information"), ("entropy", "entropy")):
+    for short, field in (("mi", "mutual_information"), ("entropy", "predictive_entropy")):
         both = np.concatenate([getattr(own, field), getattr(foreign, field)])
-        scores[f"auroc_{short}"] = float(toolbox.auroc(both, is_out))
+        scores[f"auroc_{short}"] = float(out_of_distribution.auroc(both, is_out))
     return scores
 
 

@@ -86,8 +86,11 @@ SETTINGS = {
     "mc_dropout": Setting(lambda n: infer.mc_dropout(rate=0.05), 400),
     "swag": Setting(lambda n: infer.swag(learning_rate=1e-2), 300),
     "multiswag": Setting(lambda n: infer.ensemble(infer.swag(learning_rate=1e-2), size=5), 300),
+    "laplace": Setting(
+        lambda n: infer.laplace(learning_rate=1e-2, curvature="kronecker"), 200
+    ),
     "sgld": Setting(lambda n: infer.sgld(), 1000),
-    "csghmc": Setting(lambda n: infer.sghmc(cycles=4), 1000),
+    "csghmc": Setting(lambda n: infer.sghmc(cycles=4, num_samples=32), 1000),
 }
 
 
