@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ SETTINGS = {
     "ensemble": Setting(lambda n: infer.ensemble(infer.map(learning_rate=1e-2), size=10), 200),
     "bayes_by_backprop": Setting(
         lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3), 600, "local_reparam"
+    ),
+    "flipout": Setting(
+        lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3), 600, "flipout"
+    ),
+    "moments": Setting(
+        lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3, estimator="moments"),
+        200,
     ),
     "mixture": Setting(
         lambda n: infer.ensemble(
@@ -139,7 +147,7 @@ def run_one(
     """
     (x, y), (x_test, y_test) = data.uci(set_name, split=split, folder=folder)
     setting = SETTINGS[name]
-    key = jax.random.fold_in(jax.random.key(split), sorted(SETTINGS).index(name))
+    key = jax.random.fold_in(jax.random.key(split), zlib.crc32(name.encode()))
     model = model_of(x, setting, jax.random.fold_in(key, 1))
     start = time.perf_counter()
     result = fit(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from bnn_jax.interpreter.jaxprs import Equation, bind, dtype_of, shape_of
-from bnn_jax.moments import closed_forms
+from bnn_jax.moments import closed_forms, positions
 from bnn_jax.moments.errors import no_rule
 from bnn_jax.moments.node import Node, Operand, line_of
 from bnn_jax.moments.value import Moments, Origin, certain
@@ -69,7 +69,9 @@ def _broadcast(x: Operand, shape: tuple[int, ...]) -> Operand:
 
     moments = x.moments
     origin = Origin(expanded, (x,))
-    return Node(Moments(expanded(moments.mean), expanded(moments.variance), origin))
+    whole = Moments(expanded(moments.mean), expanded(moments.variance), origin)
+    first = len(shape) - len(moments.shape)
+    return Node(positions.of_broadcast(whole, moments, range(first, len(shape))))
 
 
 def _scale(name: str, eqn: Equation, operands: Sequence[Operand]) -> Any:
@@ -161,9 +163,11 @@ def _of_independent(eqn: Equation, operands: Sequence[Operand]) -> Moments:
     x, y = operands
     if name in ("add", "add_any", "sub"):
         mean = _bind_one(eqn, x.moments.mean, y.moments.mean)
-        return Moments(mean, x.moments.variance + y.moments.variance)
+        total = Moments(mean, x.moments.variance + y.moments.variance)
+        return positions.of_sum(total, x.moments, y.moments)
     if name == "mul":
-        return closed_forms.product(x.moments, y.moments)
+        product = closed_forms.product(x.moments, y.moments)
+        return positions.of_product(product, x.moments, y.moments)
     if name == "div":
         inverse = Node(y.base, "inverse", _inverse, (y,))
         return closed_forms.product(x.moments, inverse.moments)

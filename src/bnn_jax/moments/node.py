@@ -15,11 +15,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from bnn_jax.moments import closed_forms, quadrature
+from bnn_jax.moments import closed_forms, positions, quadrature
 from bnn_jax.moments.value import Moments
 
 # A `Node`, or an array or number without uncertainty.
@@ -71,11 +72,44 @@ class Node:
     def moments(self) -> Moments:
         if self.op is None:
             return self.base
+        return positions.of_function(self._own_moments(), self.base, self._gain)
+
+    def _own_moments(self) -> Moments:
         if self.scale is not None:
             mean = self.at(self.base.mean)
             scale = jnp.asarray(self.scale, mean.dtype)
             return Moments(mean, jnp.square(scale) * self.base.variance.astype(mean.dtype))
         return _in_closed_form(self) or self._by_quadrature()
+
+    def _gain(self) -> Array:
+        """The derivative of each mean by the mean of the base."""
+        if self.scale is not None:
+            return jnp.broadcast_to(jnp.asarray(self.scale, self.base.dtype), self.base.shape)
+
+        def mean(means: Array) -> Array:
+            return self._on(Moments(means, self.base.variance))._own_moments().mean
+
+        return jax.jvp(mean, (self.base.mean,), (jnp.ones_like(self.base.mean),))[1]
+
+    def _on(self, base: Moments) -> "Node":
+        """The same function of another base."""
+        made: dict[int, Node] = {}
+
+        def run(x: Operand) -> Any:
+            if not isinstance(x, Node):
+                return x
+            if id(x) not in made:
+                made[id(x)] = dataclasses.replace(
+                    x,
+                    base=base,
+                    arguments=tuple(map(run, x.arguments)),
+                    line=run(x.line),
+                    kinks=tuple((run(line), value) for line, value in x.kinks),
+                )
+            return made[id(x)]
+
+        found: Node = run(self)
+        return found
 
     def _by_quadrature(self) -> Moments:
         unique = {(id(line), _identity(value)): (line, value) for line, value in self.kinks}

@@ -1,8 +1,9 @@
 """The mean and variance of a network's outputs under a mean-field posterior, in one pass.
 
 The network is traced to a jaxpr, and each value in it is carried as a mean and a variance per
-element. Covariances between elements are neglected everywhere, which is exact for a dense network
-with one layer. What is passed through a nonlinear function is taken to be normal.
+element. Covariances between elements are neglected, which is exact for a dense network with one
+layer, but for those between the positions of convolutions (`positions`). What is passed through a
+nonlinear function is taken to be normal.
 
 Sources: Wu, Nowozin, Meeds, Turner, Hernandez-Lobato, Gaunt 2019, "Deterministic Variational
 Inference for Robust Bayesian Neural Networks", arXiv:1810.03958; Hernandez-Lobato, Adams 2015,

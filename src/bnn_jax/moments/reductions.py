@@ -1,6 +1,7 @@
 """Sums and maxima over axes, and what networks do with them: softmax, layer normalization, pooling.
 
-A sum of elements has the sum of their variances. A maximum is taken of pairs, then of pairs of
+A sum of elements has the sum of their variances, and of their covariances between positions that
+share weights (`positions`). A maximum is taken of pairs, then of pairs of
 those, each by Clark's formula.
 
 A sum or maximum of x that meets x again is no independent variable. `Reduced` therefore remembers
@@ -31,7 +32,7 @@ from jax import lax
 from jaxtyping import Array
 
 from bnn_jax.interpreter.jaxprs import Equation, bind
-from bnn_jax.moments import closed_forms, quadrature
+from bnn_jax.moments import closed_forms, positions, quadrature
 from bnn_jax.moments.node import Node
 from bnn_jax.moments.value import Moments
 
@@ -62,7 +63,7 @@ class Reduced:
         if self.factor is None:
             greatest = maximum_over(x, self.axes)
             return Node(Moments(self.view(greatest.mean), self.view(greatest.variance)))
-        total = Moments(jnp.sum(x.mean, self.axes), jnp.sum(x.variance, self.axes))
+        total = Moments(jnp.sum(x.mean, self.axes), positions.variance_of_sum(x, self.axes))
         factor = jnp.asarray(self.factor, total.dtype)
         return Node(
             Moments(self.view(factor * total.mean), self.view(jnp.square(factor) * total.variance))

@@ -5,6 +5,7 @@
     reshape, slice, sum, gather, ...    act on mean and variance
     concatenate, pad, ...               act on mean and variance; plain arguments have variance 0
     elementwise operations              see `elementwise` and `node`
+    convolutions, then sums             also carry a correlation between positions, see `positions`
     sums, maxima, pooling               see `reductions`; so softmax and log_softmax
     rsqrt (of normalization layers)     a number, at the mean
     stop_gradient                       a number, at the mean
@@ -24,7 +25,7 @@ from bnn_jax.interpreter import jaxprs
 from bnn_jax.interpreter.interpret import Cell, Rules, interpret
 from bnn_jax.interpreter.jaxprs import Equation, bind
 from bnn_jax.interpreter.linear_maps import LINEAR_MAP
-from bnn_jax.moments import elementwise, reductions
+from bnn_jax.moments import elementwise, positions, reductions
 from bnn_jax.moments.errors import MomentsError, no_rule
 from bnn_jax.moments.node import Node, Operand
 from bnn_jax.moments.reductions import Reduced
@@ -112,10 +113,13 @@ def _view(eqn: Equation, cells: Cells) -> list[Cell[PyTree]] | None:
         return [Cell(first.viewed(eqn))]
     x = moments_of(first)
     means, variances = (bind(eqn, [part, *others]) for part in (x.mean, x.variance))
-    return [
-        Cell(Node(Moments(mean, variance, _origin(eqn, i, cells))))
+    moved = [
+        Moments(mean, variance, _origin(eqn, i, cells))
         for i, (mean, variance) in enumerate(zip(means, variances, strict=True))
     ]
+    if eqn.primitive.name == "broadcast_in_dim":
+        moved = [positions.of_broadcast(moved[0], x, eqn.params["broadcast_dimensions"])]
+    return [Cell(Node(moments)) for moments in moved]
 
 
 def _origin(eqn: Equation, output: int, cells: Cells) -> Origin:
@@ -152,7 +156,8 @@ def _least(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
 
 
 def _window_maximum(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
-    return [Cell(Node(reductions.window_maximum(eqn, moments_of(cells[0].value))))]
+    x = moments_of(cells[0].value)
+    return [Cell(Node(positions.of_pooling(reductions.window_maximum(eqn, x), x)))]
 
 
 def _joined(arrays: slice) -> Callable[[Equation, Cells], list[Cell[PyTree]] | None]:
@@ -191,6 +196,9 @@ def _linear(eqn: Equation, cells: Cells) -> list[Cell[PyTree]]:
         variance = apply(x.variance, jnp.square(y.mean) + y.variance)
         variance += apply(jnp.square(x.mean), y.variance)
         moments = Moments(apply(x.mean, y.mean), variance)
+    if eqn.primitive.name == "conv_general_dilated":
+        parts = (moments_of(cell.value) for cell in cells)
+        moments = positions.of_convolution(eqn, moments, *parts)
     return [Cell(Node(moments))]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -27,27 +27,46 @@ class Origin:
     arguments: tuple[PyTree, ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shared:
+    """The correlation between positions that share weights, see `positions`.
+
+    Attributes:
+        axes: those of the positions, sorted.
+        compute: returns the correlation, with size 1 on these axes.
+    """
+
+    axes: tuple[int, ...]
+    compute: Callable[[], Array]
+
+    @cached_property
+    def correlation(self) -> Array:
+        return self.compute()
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("mean", "variance"),
     meta_fields=(),
-    drop_fields=("origin",),
+    drop_fields=("origin", "shared"),
 )
 @dataclasses.dataclass(frozen=True)
 class Moments:
     """The mean and the variance of each element; two arrays of one shape and dtype.
 
-    Covariances between elements are not kept.
+    Covariances between elements are not kept, but for a correlation between positions.
 
     Attributes:
         mean, variance: the two arrays.
         origin: how the value follows from others, if by moving their elements. No part of the
             pytree.
+        shared: the correlation between positions, if it is known. No part of the pytree.
     """
 
     mean: Leaf
     variance: Leaf
     origin: Origin | None = None
+    shared: Shared | None = None
 
     @property
     def std(self) -> Float[Array, "*shape"]:
