@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from report_helpers import assert_readable, classification, drawn_texts, epochs, labels, weights
 
 from bnn_jax.report import figures, style
+from bnn_jax.report.dependence import ClassDependence, Dependence
 
 
 def calibration(
@@ -90,6 +91,51 @@ def observed(n: int = 30) -> Figure:
     )
 
 
+def residuals(n: int = 300, bins: int = 20, *, constant: bool = False) -> Figure:
+    rng = np.random.default_rng(0)
+    std = np.full(n, 2e3) if constant else 1e3 * rng.gamma(3.0, size=n)
+    pit = np.full(bins, 1 / bins)
+    return figures.residuals(std * rng.normal(size=n), std, pit=pit, y_label="price, $")
+
+
+def intervals(n: int = 40, scale: float = 10.0) -> Figure:
+    y = np.linspace(1e3, 2e3, n) + np.random.default_rng(0).normal(0, scale, n)
+    mean = np.linspace(1e3, 2e3, n)
+    wide, narrow = ((mean - r * scale, mean + r * scale) for r in (1.645, 0.674))
+    return figures.predictive_intervals(y, mean, wide=wide, narrow=narrow, y_label="price, $")
+
+
+def dependence(name: str, places: int = 25, names: tuple[str, ...] | None = None) -> Dependence:
+    x = np.linspace(1000.0, 5000.0, places) if names is None else np.arange(len(names)) * 1.0
+    return Dependence(
+        name=name,
+        importance=1.0,
+        places=x,
+        mean=np.sin(x),
+        aleatoric_std=0.2 + 0 * x,
+        epistemic_std=0.1 + x / 5e4,
+        categories=names,
+        deciles=np.linspace(1e3, 4e3, 9),
+    )
+
+
+def classes(name: str, count: int = 2, names: tuple[str, ...] | None = None) -> ClassDependence:
+    axis = dependence(name, names=names)
+    share = np.linspace(0.1, 0.9, len(axis.places))
+    p = np.stack([share, *[(1 - share) / (count - 1)] * (count - 1)], axis=1)
+    entropy = -(p * np.log(p)).sum(axis=1)
+    return ClassDependence(
+        name=name,
+        importance=1.0,
+        places=axis.places,
+        categories=names,
+        deciles=axis.deciles,
+        probabilities=p,
+        expected_entropy=0.7 * entropy,
+        mutual_information=0.3 * entropy,
+    )
+
+
 LONG = "a very long name of a data set that somebody has given to it"
 DRAWN: dict[str, Any] = {
     "reliability": lambda: figures.reliability(
@@ -148,6 +194,32 @@ DRAWN: dict[str, Any] = {
     "function, one example": lambda: function(1),
     "observed": observed,
     "observed, two examples": lambda: observed(2),
+    "residuals": residuals,
+    "residuals, constant std": lambda: residuals(constant=True),
+    "residuals, one example": lambda: residuals(1, 10),
+    "intervals": intervals,
+    "intervals, all outside": lambda: intervals(scale=0.0),
+    "intervals, 10,000 examples": lambda: intervals(10_000),
+    "intervals, one example": lambda: intervals(1),
+    "dependence": lambda: figures.partial_dependence(
+        [dependence("height, m")] * 6, y_label="price, $"
+    ),
+    "dependence, one input": lambda: figures.partial_dependence([dependence("height, m")]),
+    "dependence, four inputs": lambda: figures.partial_dependence([dependence(LONG)] * 4),
+    "dependence, few numbers": lambda: figures.partial_dependence([dependence("rooms", 5)]),
+    "dependence, categories": lambda: figures.partial_dependence(
+        [dependence("city", names=("A", "B")), dependence("x", 2)]
+    ),
+    "dependence of classes": lambda: figures.class_dependence(
+        [classes("height, m"), classes("city", names=("A", "B")), classes("x")] * 2,
+        class_names=["no", "yes"],
+    ),
+    "dependence of classes, one input": lambda: figures.class_dependence(
+        [classes("city", 9, names=(LONG, "B"))], class_names=[LONG] * 9
+    ),
+    "dependence, long names": lambda: figures.partial_dependence(
+        [dependence("city", names=(LONG, "B", "C" + LONG))] * 4, y_label=LONG
+    ),
 }
 
 
@@ -160,6 +232,10 @@ LABELS = {
     "signal to noise": {"|mean| / standard deviation", "weights below, %"},
     "function": {"height, m", r"price, \$ and \$", "standard deviation"},
     "observed": {r"predicted price, \$", "held-out targets inside, %"},
+    "residuals": {r"predicted std of price, \$", r"residual of price, \$"},
+    "intervals": {r"price, \$"},
+    "dependence of classes": {"height, m", "city", "probability", "entropy, nats"},
+    "dependence": {"height, m", r"price, \$"},
 }
 
 

@@ -173,9 +173,10 @@ def test_a_new_report_replaces_the_old_one(tmp_path: Path) -> None:
     assert json.loads((target / "metrics.json").read_text()) == numbers
     assert_self_contained((target / "index.html").read_text("utf-8"))
     names = {p.stem for p in target.glob("*.svg")}
-    assert names == {"function", "observed", "training", "posterior_width", "signal_to_noise"}
+    every = {"observed", "residuals", "intervals"}
+    assert names == {"function", "training", "posterior_width", "signal_to_noise"} | every
     report.write_findings(tmp_path, small())
-    assert {p.stem for p in target.glob("*.png")} == {"observed"}
+    assert {p.stem for p in target.glob("*.png")} == every
     assert [p.name for p in tmp_path.iterdir()] == ["report"]
 
 
@@ -302,4 +303,11 @@ output: {{dir: {tmp_path / "run"}}}
     numbers = run_report.write(tmp_path / "run", loaded)
     assert 0.0 <= numbers["posterior_predictive"]["ece"] <= 1.0
     names = {file.stem for file in (tmp_path / "run" / "report").glob("*.png")}
-    assert names == {"reliability", "risk_coverage", "uncertainty", "training"}
+    assert names == {
+        "reliability",
+        "risk_coverage",
+        "uncertainty",
+        "training",
+        "partial_dependence",
+    }
+    assert set(numbers["importance_of_inputs"]) == {"input 0", "input 1", "input 2"}

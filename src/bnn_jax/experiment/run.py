@@ -22,7 +22,7 @@ from bnn_jax.fitting.evaluation import LEVELS
 from bnn_jax.fitting.standardize import Standardizer
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Categorical, Likelihood
-from bnn_jax.posteriors import MeanField, Posterior
+from bnn_jax.posteriors import MeanField, Posterior, size
 from bnn_jax.predictive.posterior_predictive import Classification, Regression, predict
 from bnn_jax.transforms import BayesianModel
 
@@ -135,7 +135,7 @@ class Run:
         if isinstance(posterior, MeanField) and not jax.tree.leaves(posterior.variables):
             tree = posterior.tree
         if isinstance(tree, Posterior) or gaussian.random_leaves(tree):
-            num_samples = settings.num_samples if num_samples is None else num_samples
+            num_samples = self.num_samples_of(tree) if num_samples is None else num_samples
             antithetic = settings.antithetic if antithetic is None else antithetic
             if likelihood is None and isinstance(self.likelihood, Categorical):
                 likelihood = Categorical(temperature=settings.temperature)
@@ -166,6 +166,12 @@ class Run:
                 levels=levels,
             )
             return scaling.undo(predicted)
+
+    def num_samples_of(self, posterior: Posterior | PyTree) -> int:
+        """Returns evaluation.num_samples, or the number of networks of an ensemble with fewer."""
+        wanted = self.config.evaluation.num_samples
+        own = size(posterior) if isinstance(posterior, Posterior) else None
+        return wanted if own is None else min(own, wanted)
 
     def predict_held_out(
         self, posterior: Posterior | PyTree, *, intervals: bool = True

@@ -38,6 +38,9 @@ def classifier_contents(findings: ClassifierFindings, numbers: Record) -> Iterat
     if findings.rotation is not None:
         yield Heading("A rotated image")
         yield _rotation(findings)
+    if findings.dependences:
+        yield Heading("The inputs")
+        yield _dependence(findings)
     yield from shared_contents(findings, numbers)
 
 
@@ -216,4 +219,17 @@ def _rotation(findings: ClassifierFindings) -> Picture:
         "At angles that are not in the training data, the weight samples should disagree, so the "
         "mutual information (hatched) should grow. The image is the first of its class that is "
         "classified correctly without rotation.",
+    )
+
+
+def _dependence(findings: ClassifierFindings) -> Picture:
+    return Picture(
+        "partial_dependence",
+        figures.class_dependence(findings.dependences, class_names=findings.class_names),
+        "Partial dependence of the prediction on the most important inputs",
+        "The prediction when one input takes each value and the other inputs are those of training "
+        "examples, as a mean over these. Above: class probabilities. Below: the entropy of one "
+        "prediction, aleatoric and epistemic. Inputs are in the order of their importance: the "
+        "increase of the negative log likelihood when the input is permuted among the held-out "
+        "examples.",
     )

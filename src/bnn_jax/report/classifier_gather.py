@@ -17,6 +17,8 @@ from bnn_jax.experiment.folder import RunFolder
 from bnn_jax.likelihoods import Categorical
 from bnn_jax.predictive.posterior_predictive import Classification
 from bnn_jax.report import other_images
+from bnn_jax.report.columns import columns_of
+from bnn_jax.report.dependence import ClassDependence, dependence, important
 from bnn_jax.report.findings import ClassifierFindings, Group, Rotation
 from bnn_jax.report.saved import epochs_of, weights_of
 from bnn_jax.report.turned import turned
@@ -71,7 +73,7 @@ def gather_classifier(
             images=found.images,
             labels=None,
             label_names=[found.label_names[label] for label in found.labels],
-            predictive=_predict(run, posterior, found.images, None, config.evaluation.num_samples),
+            predictive=_predict(run, posterior, found.images, None, run.num_samples_of(posterior)),
             changes=found.changes,
         )
         for found in sets
@@ -87,6 +89,7 @@ def gather_classifier(
         class_names=class_names,
         rotation=_rotation(run, posterior, held_out),
         ood_temperature=temperature,
+        dependences=_dependences(run, labels),
         weights=weights_of(weights),
         epochs=epochs_of(folder),
         summary=folder.read_summary(),
@@ -146,7 +149,7 @@ def _group(
         predictive=predictive,
         at_mean=_predict(run, gaussian.mean(run.weights), images, labels, None),
         baseline=None if baseline is None else _predict(run, baseline, images, labels, None),
-        tempered=tempered(posterior, run.config.evaluation.num_samples),
+        tempered=tempered(posterior, run.num_samples_of(posterior)),
         baseline_tempered=tempered(baseline, None),
         changes=changes,
     )
@@ -168,3 +171,24 @@ def _rotation(run: Run, posterior: PyTree, held_out: Group) -> Rotation | None:
         predictive=_predict(run, posterior, images, None, ROTATION_SAMPLES),
         label_name=held_out.label_names[chosen[0]],
     )
+
+
+def _dependences(run: Run, labels: np.ndarray) -> list[ClassDependence]:
+    """Returns the partial dependence on the most important inputs of a table."""
+
+    def predict(inputs: np.ndarray) -> Classification:
+        predicted = run.predict(run.fit.posterior, inputs)
+        assert isinstance(predicted, Classification)
+        return predicted
+
+    def error(inputs: np.ndarray, chosen: np.ndarray) -> float:
+        of_label = predict(inputs).probabilities[np.arange(len(chosen)), labels[chosen]]
+        return -float(np.mean(np.log(np.maximum(of_label, 1e-12))))
+
+    train = np.asarray(run.examples.train[0])
+    inputs = np.asarray(run.examples.held_out[0])
+    found = [
+        dependence(column, increase, predict, train)
+        for column, increase in important(columns_of(run), error, inputs)
+    ]
+    return [each for each in found if isinstance(each, ClassDependence)]

@@ -107,6 +107,7 @@ def classifier_scores(findings: ClassifierFindings, *, bins: int) -> Record:
         "out_of_distribution": {
             other.name: _detection(held_out, other) for other in findings.others
         },
+        "importance_of_inputs": {d.name: d.importance for d in findings.dependences},
         "posterior": posterior_scores(findings),
     }
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from bnn_jax.experiment.folder import Record
 from bnn_jax.predictive.posterior_predictive import Classification, Regression
+from bnn_jax.report.dependence import ClassDependence, Dependence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,7 @@ class ClassifierFindings(Findings):
         class_names: one per class.
         rotation: None if no image of the rotated class is classified correctly.
         ood_temperature: the temperature of the tempered scores; 1 if there are none.
+        dependences: on the most important inputs of a table.
     """
 
     held_out: Group
@@ -107,6 +109,7 @@ class ClassifierFindings(Findings):
     class_names: Sequence[str]
     rotation: Rotation | None
     ood_temperature: float = 1.0
+    dependences: Sequence[ClassDependence] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +124,7 @@ class RegressionFindings(Findings):
         train_inputs: of the training examples, if there is one input.
         line: inputs to draw the function at, and the predictive there, if there is one input.
         true_mean: the mean of the targets at these inputs, if it is known.
+        dependences: on the most important inputs of a table, if there are several inputs.
         input_name, target_name: name and unit.
     """
 
@@ -131,5 +135,6 @@ class RegressionFindings(Findings):
     train_inputs: Float[np.ndarray, " train"] | None = None
     line: tuple[Float[np.ndarray, " points"], Regression] | None = None
     true_mean: Float[np.ndarray, " points"] | None = None
+    dependences: Sequence[Dependence] = ()
     input_name: str = "input"
     target_name: str = "target"

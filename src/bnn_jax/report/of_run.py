@@ -17,6 +17,7 @@ from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.likelihoods import Categorical
 from bnn_jax.predictive.posterior_predictive import Regression
 from bnn_jax.report import other_images
+from bnn_jax.report.columns import columns_of
 
 
 def check(path: Path, *, ood: Sequence[str] = ()) -> None:
@@ -102,6 +103,7 @@ def write(path: Path, run: Run, *, ood: Sequence[str] = ()) -> Record:
         settings=run.config.model_dump(mode="json"),
         places=None if points is None else points.curve.grid(),
         true_mean=None if points is None else points.curve.mean,
+        columns=columns_of(run),
         input_name=input_name,
         target_name=target_name,
     )

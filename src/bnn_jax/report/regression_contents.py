@@ -29,6 +29,11 @@ def regression_contents(findings: RegressionFindings, numbers: Record) -> Iterat
     if findings.line is not None and findings.train_inputs is not None:
         yield _function(findings)
     yield _observed(findings)
+    yield _residuals(findings, numbers)
+    yield _intervals(findings)
+    if findings.dependences:
+        yield Heading("The inputs")
+        yield _dependence(findings)
     yield from shared_contents(findings, numbers)
 
 
@@ -73,4 +78,54 @@ def _observed(findings: RegressionFindings) -> Picture:
         "Left: about 95 % of the gray bars should reach the dashed line. Right: the share of "
         "targets inside the central interval of each probability; below the diagonal the network "
         "is overconfident.",
+    )
+
+
+def _residuals(findings: RegressionFindings, numbers: Record) -> Picture:
+    predicted = findings.predictive
+    return Picture(
+        "residuals",
+        figures.residuals(
+            findings.targets - predicted.mean,
+            predicted.std,
+            pit=np.asarray(numbers["pit_histogram"]),
+            y_label=findings.target_name,
+        ),
+        "Residuals against the predicted standard deviation, and the PIT histogram",
+        "Left: about 95 % of the examples should lie between the dashed lines. If the predicted "
+        "standard deviation is right, the orange marks, of groups of examples in its order, lie on "
+        "them. Right: the share of the targets in equally probable intervals of their predictive, "
+        "which is the same for all intervals if the predictive is calibrated. High bars at both "
+        "ends: the predictive is too narrow; a high middle: too wide; a slope: biased.",
+    )
+
+
+def _intervals(findings: RegressionFindings) -> Picture:
+    predicted = findings.predictive
+    return Picture(
+        "intervals",
+        figures.predictive_intervals(
+            findings.targets,
+            predicted.mean,
+            wide=predicted.interval(0.9),
+            narrow=predicted.interval(0.5),
+            y_label=findings.target_name,
+        ),
+        "Predictive intervals of held-out examples, and their targets",
+        "Central intervals of the predictive. If there are many examples, equal steps through "
+        "their order are shown. About one target of ten should lie outside of its 90 % interval.",
+    )
+
+
+def _dependence(findings: RegressionFindings) -> Picture:
+    return Picture(
+        "partial_dependence",
+        figures.partial_dependence(findings.dependences, y_label=findings.target_name),
+        "Partial dependence of the prediction on the most important inputs",
+        "The prediction when one input takes each value and the other inputs are those of training "
+        "examples, as a mean over these. The bands are the uncertainty of the prediction of one "
+        "example (root mean variance), not of the mean. Inputs are in the order of their "
+        "importance: the increase of the root mean squared error when the input is permuted among "
+        "the held-out examples. Combinations of inputs that do not occur in the data can raise the "
+        "epistemic part.",
     )

@@ -1,6 +1,6 @@
 """Computes the contents of the report of a regression."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float, PyTree
 from bnn_jax import gaussian
 from bnn_jax.experiment.folder import Record, RunFolder
 from bnn_jax.predictive.posterior_predictive import Regression
+from bnn_jax.report.dependence import Column, Dependence, dependence, important
 from bnn_jax.report.findings import RegressionFindings
 from bnn_jax.report.saved import epochs_of, weights_of
 from bnn_jax.toolbox.intervals import LEVELS
@@ -18,6 +19,7 @@ MARGIN = 0.3  # of the range of the inputs, added on each side to show the extra
 
 Inputs = Float[np.ndarray, "examples inputs"]
 Targets = Float[np.ndarray, " examples"]
+Train = tuple[Float[np.ndarray, "train inputs"], Float[np.ndarray, " train"]]
 # (posterior, inputs, targets or None, levels) -> the predictive in the unit of the targets
 Predictor = Callable[[PyTree, Inputs, Targets | None, tuple[float, ...]], Regression]
 
@@ -27,17 +29,18 @@ def gather_regression(
     predictor: Predictor,
     posterior: PyTree,
     *,
-    train: tuple[Inputs, Targets],
+    train: Train,
     held_out: tuple[Inputs, Targets],
     data: str,
     evaluated_on: str,
     settings: Record,
     places: Float[np.ndarray, " points"] | None = None,
     true_mean: Callable[[np.ndarray], np.ndarray] | None = None,
+    columns: Sequence[Column] = (),
     input_name: str = "input",
     target_name: str = "target",
 ) -> RegressionFindings:
-    """Returns predictions for the held-out examples, and along a line if there is one input.
+    """Returns predictions for the held-out examples, and as a function of the inputs.
 
     Args:
         path: the run folder, for the metrics of its training.
@@ -50,6 +53,7 @@ def gather_regression(
         places: inputs to draw the function of one input at; None for the range of the data with a
             margin on each side.
         true_mean: inputs (points,) -> mean of the targets there, if it is known.
+        columns: the inputs of a table, to draw the partial dependence on.
         input_name, target_name: name and unit.
     """
     inputs, targets = held_out
@@ -60,6 +64,17 @@ def gather_regression(
         if places is None:
             places = _line(np.concatenate([train[0], inputs])[:, 0])
         line = places, _one_number(predictor(posterior, places[:, None], None, ()))
+
+    def predict(x: Inputs) -> Regression:
+        return _one_number(predictor(posterior, x, None, ()))
+
+    def error(x: Inputs, chosen: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((predict(x).mean - targets[chosen]) ** 2)))
+
+    found = [
+        dependence(column, increase, predict, train[0])
+        for column, increase in important(columns, error, inputs)
+    ]
     return RegressionFindings(
         run=folder.path.name,
         data=data,
@@ -76,6 +91,7 @@ def gather_regression(
         train_inputs=train[0][:, 0] if line else None,
         line=line,
         true_mean=true_mean(line[0]) if line and true_mean else None,
+        dependences=[each for each in found if isinstance(each, Dependence)],
         input_name=input_name,
         target_name=target_name,
     )

@@ -26,6 +26,8 @@ def regression_scores(findings: RegressionFindings) -> Record:
         "posterior_predictive": _quality(findings.predictive, findings.targets),
         "posterior_mean": _quality(findings.at_mean, findings.targets),
         "deterministic_baseline": findings.summary.get("deterministic"),
+        "pit_histogram": pit_histogram(findings.predictive, findings.targets).tolist(),
+        "importance_of_inputs": {d.name: d.importance for d in findings.dependences},
         "posterior": posterior_scores(findings),
     }
 
@@ -37,6 +39,23 @@ def covered(
     return np.asarray(
         [float(intervals.coverage(*predicted.interval(level), targets)) for level in INTERVALS]
     )
+
+
+def pit_histogram(
+    predicted: Regression, targets: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " bins"]:
+    """Returns the share of the targets in each of equally probable intervals of their predictive.
+
+    The quantiles at `intervals.LEVELS` are the ends of the intervals; there are 20, or 10 for fewer
+    than 200 targets. The probability of a whole number can cover several intervals, and is then
+    spread over them evenly (Czado, Gneiting, Held 2009, doi:10.1111/j.1541-0420.2009.01191.x).
+    """
+    ends = np.stack([predicted.quantiles[level] for level in sorted(predicted.quantiles)])
+    first = (ends < targets).sum(axis=0)
+    last = (ends <= targets).sum(axis=0)
+    bins = np.arange(len(ends) + 1)[:, None]
+    shares = (((bins >= first) & (bins <= last)) / (last - first + 1)).mean(axis=1)
+    return shares if len(targets) >= 200 else shares.reshape(-1, 2).sum(axis=1)
 
 
 def _quality(predicted: Regression, targets: Float[np.ndarray, " n"]) -> Record:
