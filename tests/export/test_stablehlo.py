@@ -158,7 +158,7 @@ def test_members_with_statistics_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("likelihood", [NOISE, Categorical()])
 def test_members_one_by_one_are_the_same(likelihood: Any) -> None:
-    options: dict[str, Any] = {"temperature": None, "any_batch": False, "kwargs": {}}
+    options: dict[str, Any] = {"any_batch": False, "kwargs": {}}
     source = program(
         network, Q, likelihood, X, kind="members", key=key(0), num_samples=3, **options
     )
@@ -183,7 +183,7 @@ def test_a_fixed_number_of_examples_for_a_network_that_needs_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "best"}, "kind must be one of mean, members, sampled; got 'best'"),
+        ({"kind": "best"}, "kind must be one of mean, members, one_pass, sampled; got 'best'"),
         ({"kind": "sampled"}, "needs num_samples"),
         ({"kind": "members"}, "pass key and num_samples"),
         ({"kind": "members", "posterior": gaussian.mean(Q)}, 'use kind="mean"'),

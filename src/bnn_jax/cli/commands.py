@@ -6,6 +6,7 @@ import click
 
 from bnn_jax.cli.compare import compare
 from bnn_jax.cli.errors import user_errors
+from bnn_jax.cli.export import export
 from bnn_jax.cli.info import info
 from bnn_jax.cli.new import new
 from bnn_jax.cli.options import as_json, trust
@@ -22,7 +23,7 @@ def cli() -> None:
 
 
 @cli.command(short_help="Train and evaluate the network of a config; writes a run folder.")
-@click.argument("config")
+@click.argument("config", type=click.Path())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Continue the interrupted run in output.dir.")
 @as_json
@@ -46,7 +47,7 @@ def train(config: str, overrides: tuple[str, ...], resume: bool, as_json: bool) 
 
 
 @cli.command(short_help="Evaluate the trained network of a run folder; writes a report.")
-@click.argument("run")
+@click.argument("run", type=click.Path())
 @click.argument("overrides", nargs=-1, metavar="[evaluation.KEY=VALUE]...")
 @click.option(
     "--ood",
@@ -156,5 +157,5 @@ def benchmark(
     click.echo(results.table(found, other))
 
 
-for command in (predict, info, compare, sweep, new):
+for command in (predict, export, info, compare, sweep, new):
     cli.add_command(command)

@@ -9,11 +9,12 @@ from bnn_jax.cli.options import as_json
 
 
 @click.command(short_help="Compare runs on the same data in one table.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
 @as_json
 @click.option(
     "--output",
     metavar="FILE",
+    type=click.Path(),
     help="Draw the training and held-out NLL of all runs to FILE, ending in .png; needs "
     "matplotlib.",
 )

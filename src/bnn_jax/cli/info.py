@@ -10,7 +10,7 @@ from bnn_jax.cli.options import as_json
 
 
 @click.command(short_help="Show the settings, scores and files of a run folder.")
-@click.argument("run")
+@click.argument("run", type=click.Path())
 @as_json
 def info(run: str, as_json: bool) -> None:
     """Show the settings, method, network size, scores and files of RUN, a run folder.

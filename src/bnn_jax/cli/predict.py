@@ -9,18 +9,23 @@ from bnn_jax.cli.options import trust
 
 
 @click.command(short_help="Predict new examples with a trained run; writes a CSV or npz file.")
-@click.argument("run")
+@click.argument("run", type=click.Path())
 @click.argument("overrides", nargs=-1, metavar="[evaluation.KEY=VALUE]...")
 @click.option(
     "--input",
     "source",
     required=True,
     metavar="FILE",
+    type=click.Path(),
     help="A table with the run's input columns, an npz file with an array x, or a folder of "
     "images.",
 )
 @click.option(
-    "--output", required=True, metavar="FILE", help="The file to write, ending in .csv or .npz."
+    "--output",
+    required=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="The file to write, ending in .csv or .npz.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @trust

@@ -6,7 +6,7 @@ from bnn_jax.cli.errors import user_errors
 
 
 @click.command(short_help="Train a config with a grid of settings; compares validation scores.")
-@click.argument("config")
+@click.argument("config", type=click.Path())
 @click.argument("settings", nargs=-1, required=True, metavar="KEY=[VALUE,VALUE...]...")
 @click.option("--by", default="nll", show_default=True, help="The validation score that decides.")
 def sweep(config: str, settings: tuple[str, ...], by: str) -> None:

@@ -1,10 +1,9 @@
-"""The folder of an export, and its card: card.json, all that a user of the file must know."""
+"""The card of an export, card.json: all that a user of the file must know."""
 
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import jax
 from jaxtyping import PyTree
@@ -13,18 +12,6 @@ from bnn_jax import likelihoods
 from bnn_jax.export.program import Program
 
 Units = str | Sequence[str | None] | None
-
-
-def checked_folder(folder: str | Path) -> Path:
-    """Returns the absolute path of a folder that is empty or does not exist.
-
-    Raises:
-        FileExistsError: it holds something.
-    """
-    path = Path(folder).expanduser().absolute()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} is not empty: choose a new folder for the export.")
-    return path
 
 
 def check_labels(program: Program, labels: Sequence[str] | None) -> None:
@@ -40,26 +27,38 @@ def check_labels(program: Program, labels: Sequence[str] | None) -> None:
         raise ValueError(f"labels must name the {classes} classes in order, got {len(labels)}.")
 
 
-def write_card(
-    folder: Path,
+def check_features(program: Program, features: Sequence[str] | None) -> None:
+    """Raises a ValueError unless there is a name for each number on the last axis of the input."""
+    if features is None:
+        return
+    shapes = [x.shape[1:] for x in program.examples]
+    if len(shapes) != 1 or not shapes[0] or shapes[0][-1] != len(features):
+        raise ValueError(
+            "features must name the numbers on the last axis of the only input, got "
+            f"{len(features)} names for inputs of shapes {shapes}."
+        )
+
+
+def card(
     program: Program,
     *,
     form: str,
     file: str,
     labels: Sequence[str] | None,
+    features: Sequence[str] | None,
+    targets: Sequence[str] | None,
     units: Units,
     target_units: str | None,
     versions: Mapping[str, str],
     more: Mapping[str, PyTree],
-) -> None:
-    """Writes card.json.
+) -> str:
+    """Returns the text of card.json.
 
     Args:
-        folder: where to.
         program: what was exported.
         form: the file format, such as "stablehlo".
         file: the name of the file or folder beside the card.
-        labels, units, target_units: see `stablehlo`.
+        labels, features, targets, units, target_units: see `prepare`.
         versions: of the packages that wrote the file, beside bnn_jax, jax and Python.
         more: further entries of this format.
     """
@@ -69,11 +68,13 @@ def write_card(
         "kind": program.kind,
         "num_samples": program.num_samples,
         "inputs": _inputs(program, units),
+        "features": None if features is None else list(features),
         "outputs": [
             {"name": name, **_array(spec), "units": _output_units(name, target_units)}
             for name, spec in program.outputs.items()
         ],
         "labels": None if labels is None else list(labels),
+        "targets": None if targets is None else list(targets),
         "likelihood": _likelihood(program),
         "temperature": getattr(program.likelihood, "temperature", None),
         "generator": program.generator,
@@ -85,7 +86,7 @@ def write_card(
         },
         **more,
     }
-    (folder / "card.json").write_text(json.dumps(content, indent=2) + "\n")
+    return json.dumps(content, indent=2) + "\n"
 
 
 def input_names(program: Program) -> list[str]:

@@ -20,19 +20,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax._extras import optional_import
-from bnn_jax.export.card import (
-    Units,
-    check_labels,
-    check_units,
-    checked_folder,
-    input_names,
-    write_card,
-)
-from bnn_jax.export.program import Program, program
+from bnn_jax.export.card import input_names
+from bnn_jax.export.prepare import prepare
+from bnn_jax.export.program import Program
 from bnn_jax.export.saved_model import check_fixed
 from bnn_jax.interpreter.interpret import Cell, Rules, interpret
 from bnn_jax.interpreter.jaxprs import Equation, bind, trace
-from bnn_jax.noise import PRNGKey
 
 FILE = "model.onnx"
 TOLERANCE = 1e-4  # relative to the largest magnitude of an output, or to 0.1 if that is more
@@ -46,23 +39,15 @@ def onnx(
     example_inputs: PyTree,
     *,
     kind: str,
-    key: PRNGKey | None = None,
-    num_samples: int | None = None,
-    temperature: float | None = None,
-    labels: Sequence[str] | None = None,
-    units: Units = None,
-    target_units: str | None = None,
-    any_batch: bool = True,
-    **kwargs: object,
+    **options: Any,
 ) -> Path:
     """Writes a network as ONNX, model.onnx, and its card, card.json.
 
     ONNX Runtime must return the outputs of JAX for the example inputs, or nothing is written.
 
     Args:
-        folder, model, posterior, likelihood, example_inputs, key, num_samples, temperature, labels,
-            units, target_units, any_batch, kwargs: as in `stablehlo`.
-        kind: "mean" or "members".
+        folder, model, posterior, likelihood, example_inputs, options: as in `stablehlo`.
+        kind: "mean", "members" or "one_pass".
 
     Returns:
         The folder.
@@ -70,43 +55,21 @@ def onnx(
     Raises:
         MissingExtra: jax2onnx or onnxruntime is not installed.
         NotImplementedError: jax2onnx cannot convert an operation of this network.
-        FileExistsError: the folder is not empty.
-        TypeError, ValueError: an invalid argument, before anything is written.
+        Exception: as in `export.prepare`, before anything is written.
     """
     check_fixed(kind, "An ONNX file")
     with optional_import("export.onnx"):
         import jax2onnx
         import onnxruntime
-    path = checked_folder(folder)
-    source = program(
-        model,
-        posterior,
-        likelihood,
-        example_inputs,
-        kind=kind,
-        key=key,
-        num_samples=num_samples,
-        temperature=temperature,
-        any_batch=any_batch,
-        kwargs=kwargs,
-    )
-    check_labels(source, labels)
-    check_units(units, len(source.examples))
-    content = _converted(jax2onnx, onnxruntime, source)
-    path.mkdir(parents=True, exist_ok=True)
-    (path / FILE).write_bytes(content)
-    write_card(
-        path,
-        source,
-        form="onnx",
-        file=FILE,
-        labels=labels,
-        units=units,
-        target_units=target_units,
+    prepared = prepare(folder, model, posterior, likelihood, example_inputs, kind=kind, **options)
+    content = _converted(jax2onnx, onnxruntime, prepared.program)
+    return prepared.write(
+        "onnx",
+        FILE,
+        lambda path: path.write_bytes(content),
         versions={"jax2onnx": version("jax2onnx"), "onnxruntime": version("onnxruntime")},
         more={},
     )
-    return path
 
 
 def _converted(jax2onnx: Any, onnxruntime: Any, source: Program) -> bytes:

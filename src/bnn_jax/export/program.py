@@ -3,14 +3,13 @@
 kind        what it computes                                        inputs
 "mean"      the network at the posterior mean                       examples
 "members"   S weight samples, drawn at export, as one network       examples
+"one_pass"  the predictor of method "moments", without sampling     examples
 "sampled"   the predictor: new weight samples at every call         key (uint32[2]), examples
 
 "members" with a key averages over the networks of `predict` with that key.
 """
 
 import dataclasses
-import functools
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,14 +18,15 @@ import jax.numpy as jnp
 from jax import export
 from jaxtyping import Array, PyTree
 
-from bnn_jax import gaussian, likelihoods, noise, posteriors
+from bnn_jax import likelihoods, noise
+from bnn_jax.export.members import averaged_over, drawn, mean_of, network_of
+from bnn_jax.export.scaling import Scaling, scaled
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import build, members
+from bnn_jax.predictive import build
 from bnn_jax.predictive.predictor import check_examples, checked_likelihood
 from bnn_jax.predictive.running_sums import Function, Known
-from bnn_jax.predictive.running_sums import of as sums_of
 
-KINDS = ("mean", "members", "sampled")
+KINDS = ("mean", "members", "one_pass", "sampled")
 BATCH = "batch"  # the name of the symbolic number of examples
 KEY_IMPL = "threefry2x32"
 
@@ -63,13 +63,15 @@ def program(
     example_inputs: PyTree,
     *,
     kind: str,
-    key: PRNGKey | None,
-    num_samples: int | None,
-    temperature: float | None,
-    any_batch: bool,
+    key: PRNGKey | None = None,
+    num_samples: int | None = None,
+    antithetic: bool = False,
+    temperature: float | None = None,
+    scaling: Scaling | None = None,
+    any_batch: bool = True,
     kwargs: Mapping[str, object],
 ) -> Program:
-    """Checks the arguments of an export and returns its function; see `stablehlo`."""
+    """Checks the arguments of an export and returns its function; see `prepare`."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
     checked = _tempered(checked_likelihood(likelihood, None, ()), temperature)
@@ -80,17 +82,26 @@ def program(
         if posterior is None:
             raise ValueError("A plain function needs its posterior, a params tree, to be exported.")
     count = 1
-    if kind == "sampled":
-        call = unrolled = _sampled(model, posterior, checked, num_samples, kwargs)
+    if kind == "one_pass":
+        call = unrolled = _one_pass(model, posterior, checked, kwargs)
+        count = 0
+    elif kind == "sampled":
+        call = unrolled = _sampled(model, posterior, checked, num_samples, antithetic, kwargs)
         count = num_samples or 1
     else:
-        params, own = _mean(posterior) if kind == "mean" else _drawn(posterior, key, num_samples)
+        params, own = (
+            mean_of(posterior)
+            if kind == "mean"
+            else drawn(posterior, key, num_samples, antithetic=antithetic)
+        )
         count = 1 if kind == "mean" else len(jax.tree.leaves(params)[0])
-        network = _network(model, count, own, kind, kwargs)
+        network = network_of(model, count, own, kind, kwargs)
         call, unrolled = (
-            _averaged(network, params, own, checked, kind, one_by_one=one_by_one)
+            averaged_over(network, params, own, checked, kind, one_by_one=one_by_one)
             for one_by_one in (False, True)
         )
+    if scaling is not None:
+        call, unrolled = (scaled(f, scaling, checked, len(examples)) for f in (call, unrolled))
     specs = _specs(examples, kind, any_batch)
     return Program(
         call=call,
@@ -153,128 +164,29 @@ def _sampled(
     posterior: PyTree,
     likelihood: Known | Function,
     num_samples: int | None,
+    antithetic: bool,
     kwargs: Mapping[str, object],
 ) -> Callable[..., dict[str, Array]]:
     if num_samples is None:
         raise ValueError('kind="sampled" needs num_samples, the number of draws, such as 32.')
     options: dict[str, Any] = dict(kwargs)
-    predictor = build(model, likelihood, num_samples, **options)
+    predictor = build(model, likelihood, num_samples, antithetic=antithetic, **options)
 
     def call(words: Array, *inputs: Array) -> dict[str, Array]:
         key = jax.random.wrap_key_data(words, impl=KEY_IMPL)
-        fields = vars(predictor(key, posterior, inputs))
-        return {name: value for name, value in fields.items() if isinstance(value, jax.Array)}
+        return _fields(predictor(key, posterior, inputs))
 
     return call
 
 
-def _mean(posterior: PyTree) -> tuple[PyTree, PyTree]:
-    """Returns the params of the mean network and the variables that belong to it."""
-    if isinstance(posterior, list | tuple | posteriors.Samples | posteriors.Mixture):
-        raise ValueError(
-            "The mean of an ensemble's params is not a trained network: export its networks with "
-            'kind="members".'
-        )
-    if isinstance(posterior, posteriors.Posterior):
-        return posterior.mean(), getattr(posterior, "variables", None)
-    return gaussian.mean(posterior), None
-
-
-def _drawn(
-    posterior: PyTree, key: PRNGKey | None, num_samples: int | None
-) -> tuple[PyTree, PyTree]:
-    """Returns the members' params and their own variables, stacked on a new axis 0."""
-    if isinstance(posterior, list | tuple):
-        posterior = posteriors.Samples.of(posterior)
-    if not isinstance(posterior, posteriors.Posterior):
-        posterior = posteriors.MeanField(posterior)
-    if isinstance(posterior, posteriors.HasOutputs):
-        raise ValueError(
-            f"{type(posterior).__name__} draws more than weights, so it has no fixed members: use "
-            'kind="sampled".'
-        )
-    if isinstance(posterior, posteriors.MeanField) and not gaussian.random_leaves(posterior.tree):
-        raise ValueError('The posterior has no random weights: use kind="mean".')
-    size = posteriors.size(posterior)
-    count = num_samples or size
-    if count is None or (size is None and key is None):
-        raise ValueError(
-            'kind="members" draws its networks at export: pass key and num_samples, such as 16.'
-        )
-    key = jax.random.key(0) if key is None else key
-    draws = [posteriors.draw(posterior, jax.random.fold_in(key, i), i) for i in range(count)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *draws)
-
-
-def _network(
-    model: object, count: int, own: PyTree, kind: str, kwargs: Mapping[str, object]
-) -> Callable[..., PyTree]:
-    """Returns (params, own variables, *inputs) -> outputs."""
-    call = members.check(model, count)
-    if getattr(model, "network", None) is None:
-        return lambda params, _, *inputs: call(params, *inputs, **kwargs)
-    shared = getattr(model, "variables", None)
-
-    def network(params: PyTree, variables: PyTree, *inputs: Array) -> PyTree:
-        return call(params, shared if own is None else variables, *inputs, **kwargs)
-
-    return network
-
-
-def _averaged(
-    network: Callable[..., PyTree],
-    params: PyTree,
-    own: PyTree,
-    likelihood: Known | Function,
-    kind: str,
-    *,
-    one_by_one: bool,
+def _one_pass(
+    model: object, posterior: PyTree, likelihood: Known | Function, kwargs: Mapping[str, object]
 ) -> Callable[..., dict[str, Array]]:
-    """Returns the summary of the members' outputs as a function of the inputs."""
-    sums = sums_of(likelihood).of
+    options: dict[str, Any] = dict(kwargs)
+    predictor = build(model, likelihood, method="moments", **options)
+    return lambda *inputs: _fields(predictor(jax.random.key(0), posterior, inputs))
 
-    def terms(params: PyTree, own: PyTree, *inputs: Array) -> dict[str, Array]:
-        return sums.terms(network(params, own, *inputs))
 
-    def mean_network(*inputs: Array) -> dict[str, Array]:
-        only = terms(params, own, *inputs)
-        if isinstance(likelihood, likelihoods.Classification):
-            return {"probabilities": only["probabilities"]}
-        if isinstance(likelihood, likelihoods.Regression):
-            return {"mean": only["mean"], "aleatoric_variance": only["variance"]}
-        return {"mean": only["mean"]}
-
-    if kind == "mean":
-        return mean_network
-    count = len(jax.tree.leaves(params)[0])
-    trees = [jax.tree.map(lambda a, i=i: a[i], (params, own)) for i in range(count)]
-
-    def means_of(each: Callable[..., dict[str, Array]], *inputs: Array) -> dict[str, Array]:
-        """Returns the means over members of a function of (params, own variables, *inputs)."""
-        if one_by_one:
-            totals = [each(*tree, *inputs) for tree in trees]
-            summed = jax.tree.map(lambda *a: functools.reduce(operator.add, a), *totals)
-            return jax.tree.map(lambda total: total / count, summed)
-        stacked = jax.vmap(lambda p, v: each(p, v, *inputs))(params, own)
-        return jax.tree.map(lambda a: jnp.mean(a, axis=0), stacked)
-
-    def averaged(*inputs: Array) -> dict[str, Array]:
-        means = means_of(terms, *inputs)
-        if isinstance(likelihood, likelihoods.Classification):
-            total, expected = likelihood.entropy(means["probabilities"]), means["entropy"]
-            return {
-                "probabilities": means["probabilities"],
-                "expected_entropy": expected,
-                "mutual_information": jnp.maximum(total - expected, 0.0),
-            }
-
-        def square(params: PyTree, own: PyTree, *inputs: Array) -> dict[str, Array]:
-            return {"": jnp.square(terms(params, own, *inputs)["mean"] - means["mean"])}
-
-        return {
-            "mean": means["mean"],
-            "aleatoric_variance": means["variance"],
-            "epistemic_variance": means_of(square, *inputs)[""],
-        }
-
-    return averaged
+def _fields(predicted: object) -> dict[str, Array]:
+    """Returns the arrays of a prediction by name."""
+    return {name: value for name, value in vars(predicted).items() if isinstance(value, jax.Array)}

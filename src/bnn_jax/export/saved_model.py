@@ -7,17 +7,10 @@ from typing import Any
 from jaxtyping import PyTree
 
 from bnn_jax._extras import optional_import
-from bnn_jax.export.card import (
-    Units,
-    check_labels,
-    check_units,
-    checked_folder,
-    input_names,
-    write_card,
-)
-from bnn_jax.export.program import BATCH, Program, program
+from bnn_jax.export.card import input_names
+from bnn_jax.export.prepare import prepare
+from bnn_jax.export.program import BATCH, Program
 from bnn_jax.export.stablehlo_file import PLATFORMS
-from bnn_jax.noise import PRNGKey
 
 FOLDER = "saved_model"
 
@@ -30,75 +23,45 @@ def savedmodel(
     example_inputs: PyTree,
     *,
     kind: str,
-    key: PRNGKey | None = None,
-    num_samples: int | None = None,
-    temperature: float | None = None,
-    labels: Sequence[str] | None = None,
-    units: Units = None,
-    target_units: str | None = None,
-    any_batch: bool = True,
     platforms: Sequence[str] = PLATFORMS,
-    **kwargs: object,
+    **options: Any,
 ) -> Path:
     """Writes a network as a TensorFlow SavedModel, saved_model/, and its card, card.json.
 
     The signature `serving_default` takes x0, x1, ... and returns the outputs by name.
 
     Args:
-        folder, model, posterior, likelihood, example_inputs, key, num_samples, temperature, labels,
-            units, target_units, any_batch, platforms, kwargs: as in `stablehlo`.
-        kind: "mean" or "members".
+        folder, model, posterior, likelihood, example_inputs, platforms, options: as in `stablehlo`.
+        kind: "mean", "members" or "one_pass".
 
     Returns:
         The folder.
 
     Raises:
         MissingExtra: TensorFlow is not installed.
-        FileExistsError: the folder is not empty.
-        TypeError, ValueError: an invalid argument, before anything is written.
+        Exception: as in `export.prepare`, before anything is written.
     """
     check_fixed(kind, "A SavedModel")
     with optional_import("export.savedmodel"):
         import tensorflow as tf
-    path = checked_folder(folder)
-    source = program(
-        model,
-        posterior,
-        likelihood,
-        example_inputs,
-        kind=kind,
-        key=key,
-        num_samples=num_samples,
-        temperature=temperature,
-        any_batch=any_batch,
-        kwargs=kwargs,
-    )
-    check_labels(source, labels)
-    check_units(units, len(source.examples))
+    prepared = prepare(folder, model, posterior, likelihood, example_inputs, kind=kind, **options)
     module = tf.Module()
-    module.f = _function(tf, source, tuple(platforms))
-    path.mkdir(parents=True, exist_ok=True)
-    tf.saved_model.save(module, str(path / FOLDER), signatures=module.f)
-    write_card(
-        path,
-        source,
-        form="savedmodel",
-        file=FOLDER,
-        labels=labels,
-        units=units,
-        target_units=target_units,
+    module.f = _function(tf, prepared.program, tuple(platforms))
+    return prepared.write(
+        "savedmodel",
+        FOLDER,
+        lambda path: tf.saved_model.save(module, str(path), signatures=module.f),
         versions={"tensorflow": tf.__version__},
         more={"signature": "serving_default", "platforms": list(platforms)},
     )
-    return path
 
 
 def check_fixed(kind: str, what: str) -> None:
     """Raises a ValueError for the kind that needs JAX's random numbers."""
     if kind == "sampled":
         raise ValueError(
-            f'{what} holds fixed networks: use kind="mean" or kind="members", or export.stablehlo '
-            "for the sampled predictor."
+            f'{what} draws no weights: use kind="mean", "members" or "one_pass", or '
+            "export.stablehlo for the sampled predictor."
         )
 
 

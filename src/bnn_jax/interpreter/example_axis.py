@@ -7,6 +7,7 @@ examples and positions are merged into one axis, it is None, and weights are sam
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from bnn_jax.interpreter import jaxprs
 from bnn_jax.interpreter.interpret import Cell, Rules, interpret
@@ -38,7 +39,7 @@ _FOLLOW: Rules[None] = Rules(
 )
 
 
-def _of_output(eqn: Equation, axes: Sequence[int | None], out: tuple[int, ...]) -> int | None:
+def _of_output(eqn: Equation, axes: Sequence[int | None], out: tuple[Any, ...]) -> int | None:
     operation = operation_of(eqn)
     rule = _RULES.get(operation)
     if operation.startswith("reduce_") and "axes" in eqn.params:

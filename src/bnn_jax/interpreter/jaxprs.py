@@ -68,7 +68,8 @@ def bind(eqn: Equation, values: Sequence[ArrayLike]) -> Sequence[Array]:
     return out if eqn.primitive.multiple_results else [out]
 
 
-def shape_of(atom: Var | Literal) -> tuple[int, ...]:
+def shape_of(atom: Var | Literal) -> tuple[Any, ...]:
+    """Returns the shape: whole numbers, or the symbolic sizes of `jax.export`."""
     return tuple(getattr(atom.aval, "shape", ()))
 
 

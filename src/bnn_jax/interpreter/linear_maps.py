@@ -156,7 +156,7 @@ def _registered(eqn: Equation) -> _Registered | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _out_shape(registered: _Registered, *inputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
+def _out_shape(registered: _Registered, *inputs: jax.ShapeDtypeStruct) -> tuple[Any, ...] | None:
     try:
         return tuple(jax.eval_shape(registered.fn, *inputs).shape)
     except (TypeError, ValueError):
@@ -194,8 +194,8 @@ def _linear_map(eqn: Equation) -> Use:
 
 
 def _full_on(
-    axes: Sequence[object], names: Sequence[object], shape: tuple[int, ...]
-) -> tuple[int, ...]:
+    axes: Sequence[object], names: Sequence[object], shape: tuple[Any, ...]
+) -> tuple[Any, ...]:
     """Returns the shape with size 1 on all axes except those with these names."""
     return tuple(n if name in axes else 1 for name, n in zip(names, shape, strict=True))
 

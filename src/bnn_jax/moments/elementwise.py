@@ -59,7 +59,7 @@ def _bind_one(eqn: Equation, *values: Any) -> Array:
     return bind(eqn, values)[0]
 
 
-def _broadcast(x: Operand, shape: tuple[int, ...]) -> Operand:
+def _broadcast(x: Operand, shape: tuple[Any, ...]) -> Operand:
     """A smaller node as one of the full shape, whose elements count as independent."""
     if not isinstance(x, Node) or x.base.shape == shape:
         return x
