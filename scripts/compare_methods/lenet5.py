@@ -71,9 +71,7 @@ SETTINGS: dict[str, Callable[[str], Setting]] = {
     "sgld": lambda name: Setting(infer.sgld(step_size=0.01), 20),
     "sghmc": lambda name: Setting(infer.sghmc(step_size=0.01), 20),
     "csghmc": lambda name: Setting(infer.sghmc(step_size=0.02, cycles=4, num_samples=32), 20),
-    "bayes_by_backprop": lambda name: Setting(
-        bayes_by_backprop(WARM_UP[name]), 40, samples=32
-    ),
+    "bayes_by_backprop": lambda name: Setting(bayes_by_backprop(WARM_UP[name]), 40, samples=32),
     "mixture": lambda name: Setting(
         infer.ensemble(bayes_by_backprop(WARM_UP[name]), size=5), 40, samples=40
     ),

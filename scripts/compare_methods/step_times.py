@@ -33,9 +33,7 @@ METHODS: dict[str, Method] = {
     "sgld": infer.sgld(num_samples=10),
     "sghmc": infer.sghmc(num_samples=10),
     "ensemble of 8 map": infer.ensemble(infer.map(), size=8),
-    "ensemble of 8 bayes_by_backprop": infer.ensemble(
-        infer.bayes_by_backprop(kl_every=10), size=8
-    ),
+    "ensemble of 8 bayes_by_backprop": infer.ensemble(infer.bayes_by_backprop(kl_every=10), size=8),
 }
 
 
@@ -70,7 +68,8 @@ def plain_steps(workload: Workload) -> Callable[[], object]:
 def method_steps(workload: Workload, method: Method) -> Callable[[], object]:
     """Returns a call that makes STEPS steps of a method."""
     network: nn.Module = workload.network(jnp.float32)
-    inputs, targets = batch = batch_of(workload)
+    batch = batch_of(workload)
+    inputs = batch[0]
     model = to_bnn(network, network.init(jax.random.key(1), inputs), inputs=(inputs,))
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), inputs)
     problem = Problem(

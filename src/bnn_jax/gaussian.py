@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
 
 from bnn_jax import noise
-from bnn_jax._compiler import recompute_softplus
+from bnn_jax._compiler import one_program, recompute_softplus
 from bnn_jax._compiler import softplus as softplus
 from bnn_jax._parameters import check_finite, check_positive
 from bnn_jax.noise import Draw, PRNGKey
@@ -144,7 +144,12 @@ def rho_from_std(std: ArrayLike) -> Float[Array, "..."]:
 
     A std at or below the floor gives the smallest useful rho, -30, where softplus adds 1e-13.
     """
-    excess = jnp.asarray(std) - STD_FLOOR
+    return _rho_from_std(jnp.asarray(std))
+
+
+@one_program
+def _rho_from_std(std: Array) -> Array:
+    excess = std - STD_FLOOR
     positive = jnp.maximum(excess, 1e-13)
     return positive + jnp.log(-jnp.expm1(-positive))
 

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Key, UInt32
 
-from bnn_jax._compiler import materialise
+from bnn_jax._compiler import materialise, one_program
 
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 Words = UInt32[Array, "..."]
@@ -136,8 +136,11 @@ def normal(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[
     Draws of less than 32 bits are made in float32 and rounded: a generator of 16-bit uniforms has
     no tails beyond three or four standard deviations. Draws of 64 bits are jax.random.normal's.
     """
-    dtype = jnp.dtype(dtype)
-    name = generator_in_use()
+    return _normal(key, tuple(shape), jnp.dtype(dtype), generator_in_use())
+
+
+@partial(one_program, static_argnums=(1, 2, 3))
+def _normal(key: PRNGKey, shape: Shape, dtype: jnp.dtype, name: str) -> Float[Array, "..."]:
     if dtype.itemsize > 4 or name == "jax" or _too_many(shape):
         wide = dtype if dtype.itemsize >= 4 else jnp.float32
         return jax.random.normal(key, shape, wide).astype(dtype)
@@ -146,7 +149,11 @@ def normal(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[
 
 def signs(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Returns independent signs, -1 or +1 with probability one half each, of one bit each."""
-    name = generator_in_use()
+    return _signs(key, tuple(shape), jnp.dtype(dtype), generator_in_use())
+
+
+@partial(one_program, static_argnums=(1, 2, 3))
+def _signs(key: PRNGKey, shape: Shape, dtype: jnp.dtype, name: str) -> Float[Array, "..."]:
     size = math.prod(shape)
     if name == "jax" or _too_many(shape):
         return jax.random.rademacher(key, shape, dtype)

@@ -1,5 +1,7 @@
 """The compiler's options: accepted, the same numbers, and out of the way of the user's own."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,6 +24,35 @@ def test_draws_do_not_depend_on_the_width_of_vectors(monkeypatch: pytest.MonkeyP
         for options in (None, compiler_options())
     ]
     np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("draw", [noise.normal, noise.signs])
+def test_noise_outside_of_jit_is_one_program(draw: Any) -> None:
+    compiled: list[str] = []
+
+    def count(event: str, seconds: float, **_: Any) -> None:
+        compiled.append(event)
+
+    key, other = jax.random.split(jax.random.key(0))
+    draw(key, (2, 5))  # the programs that do not depend on the shape
+    with jax_event(count, "backend_compile"):
+        draw(other, (3, 41))
+    assert len(compiled) == 1
+
+
+@contextlib.contextmanager
+def jax_event(listener: Any, name: str) -> Iterator[None]:
+    """Calls the listener for JAX's timed events whose name contains `name`."""
+
+    def filtered(event: str, seconds: float, **options: Any) -> None:
+        if name in event:
+            listener(event, seconds, **options)
+
+    jax.monitoring.register_event_duration_secs_listener(filtered)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(filtered)
 
 
 def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, noise
+from bnn_jax._compiler import one_program
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.gaussian import Leaf as Number
 from bnn_jax.noise import PRNGKey
@@ -84,6 +85,7 @@ def kl_divergence(posterior: PyTree, prior: Prior | PyTree, **options: PyTree) -
     return sum(values[1:], start=values[0]) if values else jnp.zeros(())
 
 
+@one_program
 def total(x: Float[Array, "*shape"]) -> Float[Array, ""]:
     """Returns the sum of all elements, last axis first.
 
