@@ -20,7 +20,8 @@ def batch_metrics(likelihood: Likelihood, scaling: Standardizer) -> MetricFn | N
         targets = scaling.targets
 
         def error(outputs: PyTree, y: Array) -> dict[str, Array]:
-            deviation = likelihood.mean(outputs) - y
+            mean = likelihood.mean(outputs)
+            deviation = mean - y.astype(mean.dtype)
             if targets is not None:
                 deviation = deviation * jnp.asarray(targets.scale, deviation.dtype)[None]
             return {"squared_error": jnp.mean(jnp.square(deviation))}
