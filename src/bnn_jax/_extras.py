@@ -26,6 +26,7 @@ EXTRAS = {
     "plot": ("matplotlib",),
     "samplers": ("blackjax",),
     "savedmodel": ("tensorflow",),
+    "tensorboard": ("tensorboardX",),
 }
 
 

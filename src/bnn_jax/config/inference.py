@@ -177,3 +177,16 @@ Inference = Annotated[
     | Ensemble,
     Field(discriminator="name"),
 ]
+
+
+def check_starts(inference: Method | None, mean_init: str) -> None:
+    """Raises a ValueError if a fit would not start from given initial weights."""
+    if mean_init == "normal":
+        raise ValueError(
+            "initial_weights has no effect with posterior.mean_init normal: set it to network"
+        )
+    if isinstance(inference, Ensemble) and inference.starts != "same":
+        raise ValueError(
+            "initial_weights has no effect on an ensemble with other starts for its members: set "
+            "inference.starts to same"
+        )

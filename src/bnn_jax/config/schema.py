@@ -21,7 +21,7 @@ from bnn_jax.config import yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config.errors import ConfigError as ConfigError
 from bnn_jax.config.errors import explain, nearest
-from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon
+from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon, check_starts
 from bnn_jax.config.network import Model as Model
 from bnn_jax.config.sections import (
     Evaluation,
@@ -34,7 +34,7 @@ from bnn_jax.config.sections import (
     Prior,
     Training,
 )
-from bnn_jax.config.types import Estimator, Section, Seed, Seeds, estimator_of
+from bnn_jax.config.types import Estimator, Folder, Section, Seed, Seeds, estimator_of
 
 RENAMED = {
     ("evaluation", "deterministic_twin"): "deterministic_baseline",
@@ -53,6 +53,7 @@ class Config(Section):
     likelihood: Likelihood = Categorical(name="categorical")
     prior: Prior
     posterior: Posterior = Posterior()
+    initial_weights: Folder | None = None  # a run folder, or an npz file
     estimator: Estimator | None = None
     inference: Inference | None = None
     objective: Objective | None = None
@@ -65,6 +66,8 @@ class Config(Section):
     def _consistent(self) -> "Config":
         self._check_repetition()
         self._check_method()
+        if self.initial_weights is not None:
+            check_starts(self.inference, self.posterior.mean_init)
         self._check_lengths()
         if isinstance(self.data, CurveData):
             self._check_curve(self.data)

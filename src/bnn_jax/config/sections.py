@@ -244,6 +244,7 @@ class Evaluation(Section):
 
 
 class Output(Section):
-    """The run folder."""
+    """The run folder, and further forms of the metrics of each epoch."""
 
     dir: Folder
+    metrics: tuple[Literal["csv", "tensorboard"], ...] = ()

@@ -15,12 +15,14 @@ import numpy as np
 
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build, origin, scores
+from bnn_jax.experiment import build, initial_weights, metric_files, origin, scores
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
 from bnn_jax.experiment.folder import POSTERIOR, BaselineIncomplete, Record, RunFolder
 from bnn_jax.experiment.folder import RunError as RunError
+from bnn_jax.experiment.loading import load as load
+from bnn_jax.experiment.metric_files import Writer
 from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.experiment.run import Prediction, set_up, weights_of
 from bnn_jax.experiment.run import Run as Run
@@ -61,7 +63,8 @@ def _train(config: Config, resume: bool) -> Record:
         origin.check_same_code(folder.path, config)
     else:
         folder = RunFolder.new(config.output.dir)
-    run = set_up(config)
+    metric_files.check(config.output.metrics)
+    run = initial_weights.started(set_up(config))
     folder.create(config)
     origin.record(folder.path, config, run.examples)
     try:
@@ -92,23 +95,24 @@ def _train(config: Config, resume: bool) -> Record:
 
 def fit_run(run: Run, folder: RunFolder) -> Fit:
     """Returns the fit of a run, which continues from the checkpoint in the folder if it has one."""
-    settings = run.config.training
+    settings, metrics = run.config.training, run.config.output.metrics
     try:
-        return fit(
-            build.keys_of(run.config.seed),
-            run.model,
-            run.examples.train,
-            method=run.method,
-            likelihood=run.likelihood,
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
-            augment=build.augmentation(run.config.data),
-            checkpoint=folder.path / "checkpoint",
-            checkpoint_every=settings.checkpoint_every,
-            callbacks=[_record_epochs(run, folder)],
-            steps_per_call=_steps_per_call(run),
-        )
+        with metric_files.writer(folder.path, metrics) as write_more:
+            return fit(
+                build.keys_of(run.config.seed),
+                run.model,
+                run.examples.train,
+                method=run.method,
+                likelihood=run.likelihood,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
+                augment=build.augmentation(run.config.data),
+                checkpoint=folder.path / "checkpoint",
+                checkpoint_every=settings.checkpoint_every,
+                callbacks=[_record_epochs(run, folder, write_more)],
+                steps_per_call=_steps_per_call(run),
+            )
     except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
 
@@ -148,32 +152,9 @@ def summarise(run: Run, path: Path) -> Record:
     return summary
 
 
-def load(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Run:
-    """Returns the trained run of a folder.
-
-    The user's Python files that its config names are run as they were in training.
-
-    Args:
-        path: the run folder.
-        overrides: changes to the evaluation section.
-        trust: run this Python code also if the folder was not made on this machine by this user.
-
-    Raises:
-        RunError: there is no such run, it is not finished, its files are damaged, it has code that
-            is not trusted, or its own data have changed since training.
-    """
-    folder = RunFolder(path)
-    config = folder.load_config(overrides)
-    folder.check_single(config)
-    origin.check_trusted(folder.path, config, trust=trust)
-    folder.check_finished()
-    run = set_up(origin.with_kept_code(folder.path, config))
-    origin.check_same_data(folder.path, config, run.examples)
-    fit = folder.read_fit(run.model, run.method, run.likelihood)
-    return dataclasses.replace(run, result=fit)
-
-
-def _record_epochs(run: Run, folder: RunFolder) -> Callable[[Record, Fit], None]:
+def _record_epochs(
+    run: Run, folder: RunFolder, write_more: Writer
+) -> Callable[[Record, Fit], None]:
     """Returns a function to call after each epoch, which writes the epoch's line of metrics.
 
     As often as the settings ask, it also scores the held-out examples.
@@ -186,6 +167,7 @@ def _record_epochs(run: Run, folder: RunFolder) -> Callable[[Record, Fit], None]
         if line["epoch"] % every == 0:
             line |= _held_out_scores(dataclasses.replace(run, result=now))
         folder.write_metrics(now.history)
+        write_more(now.history)
 
     return at_epoch_end
 
@@ -201,7 +183,6 @@ def _held_out_scores(run: Run) -> Record:
 
 def _results(run: Run, folder: RunFolder) -> Record:
     """Returns the scores of the posterior predictive on the held-out examples, and the setting."""
-    settings = run.config.evaluation
     random = gaussian.random_leaves(run.model.posterior)
     return {
         "status": "finished",
@@ -212,7 +193,7 @@ def _results(run: Run, folder: RunFolder) -> Record:
         **_divergence(run),
         "evaluated_on": run.examples.held_out_name,
         "num_held_out": len(run.examples.held_out[0]),
-        "num_samples": settings.num_samples,
+        "num_samples": run.held_out_predictive.num_samples,
         "num_train": run.examples.num_train,
         "num_weights": sum(x.size for x in jax.tree.leaves(gaussian.mean(run.model.posterior))),
         "num_random_weights": sum(q.size for q in random.values()),

@@ -1,0 +1,34 @@
+"""Reads a trained run from its folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from bnn_jax.experiment import origin
+from bnn_jax.experiment.folder import RunFolder
+from bnn_jax.experiment.run import Run, set_up
+
+
+def load(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Run:
+    """Returns the trained run of a folder.
+
+    The user's Python files that its config names are run as they were in training.
+
+    Args:
+        path: the run folder.
+        overrides: changes to the evaluation section.
+        trust: run this Python code also if the folder was not made on this machine by this user.
+
+    Raises:
+        RunError: there is no such run, it is not finished, its files are damaged, it has code that
+            is not trusted, or its own data have changed since training.
+    """
+    folder = RunFolder(path)
+    config = folder.load_config(overrides)
+    folder.check_single(config)
+    origin.check_trusted(folder.path, config, trust=trust)
+    folder.check_finished()
+    run = set_up(origin.with_kept_code(folder.path, config))
+    origin.check_same_data(folder.path, config, run.examples)
+    fit = folder.read_fit(run.model, run.method, run.likelihood)
+    return dataclasses.replace(run, result=fit)
