@@ -56,6 +56,22 @@ def test_the_posterior_is_of_the_methods_kind() -> None:
     assert isinstance(run("bayes_by_backprop").posterior, MeanField)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_predictions_in_one_pass(method: str) -> None:
+    result = run(method)
+    got = result.predict(X, method="moments")
+    tree = result.posterior.mean() if method == "map" else result.posterior.tree
+    kernel, bias = tree["kernel"], tree["bias"]
+    if method == "map":
+        mean, variance = X @ kernel + bias[None], np.zeros_like(Y)
+    else:
+        mean = X @ kernel.mean + bias.mean[None]
+        variance = X**2 @ kernel.std**2 + bias.std[None] ** 2
+    np.testing.assert_allclose(got.mean, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.epistemic_variance, variance, rtol=1e-4, atol=1e-7)
+    assert got.num_samples == 0
+
+
 def test_predictions_are_in_the_targets_units() -> None:
     scaled = fit(
         jax.random.key(0),
