@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def figure(rows: list[dict[str, Any]], path: Path) -> None:
     """Plots the distance from the reference against time, a line of samples for each run."""
-    _, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    _, axes = plt.subplots(figsize=(8.4, 4.2), layout="constrained")
     for name, color in zip(dict.fromkeys(row["run"] for row in rows), COLORS, strict=False):
         own = [row for row in rows if row["run"] == name and "milliseconds" in row]
         sampled = [row for row in own if row["method"] != "one pass"]
@@ -128,7 +128,8 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel("milliseconds for the test images")
     axes.set_ylabel(f"mean total variation from {REFERENCE:,} samples")
-    axes.legend(fontsize=8)
+    axes.margins(x=0.1)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     plt.savefig(path, dpi=150)
 
 

@@ -80,7 +80,7 @@ SETTINGS = {
         lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3), 600, "flipout"
     ),
     "moments": Setting(
-        lambda n: infer.bayes_by_backprop(learning_rate=1e-2, kl_warmup=0.3, estimator="moments"),
+        lambda n: infer.bayes_by_backprop(learning_rate=3e-2, kl_warmup=0.3, estimator="moments"),
         200,
     ),
     "mixture": Setting(
