@@ -17,7 +17,7 @@ import dataclasses
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,12 @@ from bnn_jax.posteriors import size
 
 SETS = ("boston", "concrete", "energy", "wine", "yacht")
 HIDDEN = 50
+FIELDS = {
+    "log likelihood": "log_likelihood",
+    "RMSE": "rmse",
+    "distance to NUTS": "total_variation",
+    "seconds": "seconds",
+}
 GRID = np.linspace(-5.0, 5.0, 1001)  # standardised targets
 
 
@@ -184,17 +190,18 @@ def run_one(
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Returns a Markdown table: mean and standard error over splits of each set and method."""
-    lines = ["| set | method | splits | log likelihood | RMSE | distance to NUTS | seconds |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for set_name in dict.fromkeys(row["set"] for row in rows):
-        for method in dict.fromkeys(row["method"] for row in rows):
-            own = [r for r in rows if (r["set"], r["method"]) == (set_name, method)]
-            if own:
-                cells = [mean_and_error(own, n) for n in ("log_likelihood", "rmse")]
-                cells += [mean_and_error(own, n) for n in ("total_variation", "seconds")]
-                lines.append(f"| {set_name} | {method} | {len(own)} | {' | '.join(cells)} |")
+def table(rows: list[dict[str, Any]], sets: Sequence[str], methods: Sequence[str]) -> str:
+    """Returns Markdown tables of the mean and standard error over splits, by method and set."""
+    lines = []
+    for title, field in FIELDS.items():
+        lines += [f"| {title} | splits | {' | '.join(sets)} |", "| --- " * (len(sets) + 2) + "|"]
+        for method in methods:
+            of_sets = [[r for r in rows if (r["set"], r["method"]) == (s, method)] for s in sets]
+            if any(of_sets):
+                splits = min(len(own) for own in of_sets)
+                cells = " | ".join(mean_and_error(own, field) for own in of_sets)
+                lines.append(f"| {method} | {splits} | {cells} |")
+        lines.append("")
     return "\n".join(lines)
 
 
@@ -216,7 +223,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the output file")
     given = parser.parse_args()
     if given.table:
-        print(table([json.loads(line) for line in given.output.read_text().splitlines()]))
+        rows = [json.loads(line) for line in given.output.read_text().splitlines()]
+        rows = [row for row in rows if row["split"] < given.splits]
+        print(table(rows, given.sets, given.methods))
         return
     lines = given.output.read_text().splitlines() if given.output.exists() else []
     done = {(r["set"], r["split"], r["method"]) for r in map(json.loads, lines)}
