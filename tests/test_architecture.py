@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "bnn_jax"
 # From low to high: a module imports from its own entry and from lower layers only. Entries that
 # share a layer do not import each other.
 LAYERS = [
-    ["_compiler", "_extras", "_parameters"],
+    ["_compiler", "_extras", "_parameters", "devices"],
     ["noise"],
     ["gaussian"],
     ["priors"],

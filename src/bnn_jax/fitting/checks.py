@@ -106,6 +106,13 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
+def check_schedule(
+    epochs: int, validate_every: int, checkpoint_every: int, checkpoint_minutes: float
+) -> None:
+    check_counts(epochs=epochs, validate_every=validate_every, checkpoint_every=checkpoint_every)
+    check_minutes(checkpoint_minutes)
+
+
 def check_minutes(minutes: float) -> None:
     if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0:
         raise ValueError(f"checkpoint_minutes must be a positive number, got {minutes!r}.")

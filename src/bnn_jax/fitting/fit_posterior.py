@@ -11,18 +11,17 @@ bit where the fit that never stopped does.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, PyTree
 
+from bnn_jax.devices import MeshLike, Placement
 from bnn_jax.fitting import checkpoint as checkpoints
-from bnn_jax.fitting import checks, shapes
+from bnn_jax.fitting import checks, shapes, training_data
 from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
@@ -33,11 +32,11 @@ from bnn_jax.fitting.lock import locked
 from bnn_jax.fitting.loop import Loop
 from bnn_jax.fitting.modes import Modes, has_batch_statistics, modes_of
 from bnn_jax.fitting.result import Fit, to_json
-from bnn_jax.fitting.standardize import Affine, Standardizer
+from bnn_jax.fitting.standardize import Standardizer
 from bnn_jax.fitting.watch import Callback, Watch
 from bnn_jax.infer.method import Inference, Method, State
-from bnn_jax.infer.problem import Batch, Problem
-from bnn_jax.likelihoods import Likelihood, Regression
+from bnn_jax.infer.problem import Problem
+from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import MeanField, Point, Posterior
 from bnn_jax.transforms import BayesianModel
@@ -80,6 +79,7 @@ def fit(
     train_kwargs: Mapping[str, Any] | None = None,
     eval_kwargs: Mapping[str, Any] | None = None,
     steps_per_call: int | None = None,
+    mesh: MeshLike = None,
     progress: bool = True,
 ) -> Fit:
     """Infers the posterior of a network's weights from data.
@@ -117,6 +117,10 @@ def fit(
         steps_per_call: steps run by one compiled call; by default 1 on CPU, where convolutions in
             a compiled loop are slow, and 50 on accelerators. Small networks without convolutions
             are faster with 50 on CPU too.
+        mesh: several devices: a `jax.sharding.Mesh` with the axes "data" or "samples" or both;
+            their sizes, such as {"data": 4, "samples": 2}; or a number of devices or "all", which
+            divide the examples. `data` divides batches, `samples` the members of an ensemble and
+            the weight samples of predictions. The result is that of one device, up to rounding.
         progress: show a progress bar, or a line for each epoch.
 
     Returns:
@@ -129,25 +133,24 @@ def fit(
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
     """
     inputs, targets = checks.checked(data, likelihood, "data")
-    checks.check_counts(
-        epochs=epochs, validate_every=validate_every, checkpoint_every=checkpoint_every
-    )
+    checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
     num_data, keys = len(targets), Keys.of(key)
-    checks.check_minutes(checkpoint_minutes)
     batch_size = num_data if method.whole_data else batch_size
     checks.check_batch_size(batch_size, num_data)
     if validation is not None:
         checks.checked(validation, likelihood, "validation")
-    scaling = _standardizer(inputs, targets, likelihood, standardize)
-    examples = _on_device(inputs, targets, scaling)
+    placement = Placement.of(mesh)
+    scaling = training_data.standardizer(inputs, targets, likelihood, standardize)
+    examples = training_data.on_device(inputs, targets, scaling, placement)
     modes = modes_of(model, train_kwargs, eval_kwargs)
     common = (likelihood, num_data, epochs * (num_data // batch_size))
     rest = (train_rest, metric_fn or batch_metrics(likelihood, scaling), modes.noiseless_forward)
-    problem = Problem(model, modes.forward, *common, *rest, shapes.of(examples[0], batch_size))
+    like = shapes.of(examples[0], batch_size)
+    problem = Problem(model, modes.forward, *common, *rest, like, placement)
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
-    count = {} if steps_per_call is None else {"steps_per_call": steps_per_call}
-    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs, **count)
+    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)
+    loop = loop.with_options(steps_per_call, num_data, placement)
     options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}"
     watch = Watch(
         fit=_unfitted(problem, modes, method, scaling, keys.predict),
@@ -191,6 +194,7 @@ def _unfitted(
         eval_kwargs=modes.eval_kwargs,
         key=key,
         inputs=problem.inputs,
+        mesh=None if problem.placement is None else problem.placement.mesh,
     )
 
 
@@ -214,7 +218,7 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
     """Runs the epochs that are left, saves the state if they are interrupted, and finishes it."""
     with locked(watch.folder.path) if watch.folder else nullcontext(), interruptible() as asked:
         watch.interrupts = asked
-        state = run.init(key)
+        loop, state = loop.placed(run.init(key))
         totals = loop.no_totals(state)
         state, totals = watch.started(state, totals)
         if not watch.stop:
@@ -234,7 +238,7 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
             print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
             raise Interrupted(int(state.step))
     if run.finish is not None:
-        state = run.finish(state, partial(_batches, loop))
+        state = run.finish(state, partial(training_data.batches, loop))
     if run.diagnostics is not None and watch.fit.history:
         watch.fit.history[-1].update(run.diagnostics(state))
     return state
@@ -249,7 +253,7 @@ def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Po
     model, variables = modes.training, getattr(posterior, "variables", None)
     if not isinstance(posterior, MeanField | Point) or not has_batch_statistics(model, variables):
         return posterior
-    batches = [inputs for inputs, _ in _batches(loop)]
+    batches = [inputs for inputs, _ in training_data.batches(loop)]
     tree = posterior.tree if isinstance(posterior, MeanField) else posterior.params
     streams = {
         name: jax.random.fold_in(loop.order_key, loop.epochs) for name in model.network.streams()
@@ -257,27 +261,3 @@ def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Po
     options = {**modes.train_kwargs, **({"rngs": streams} if streams else {})}
     variables = model.batch_statistics(tree, batches, variables=variables, **options)
     return dataclasses.replace(posterior, variables=variables)
-
-
-def _batches(loop: Loop) -> Iterator[Batch]:
-    """Yields the training data in order, in batches; the last one may be smaller."""
-    inputs, targets = loop.examples
-    for start in range(0, loop.num_examples, loop.batch_size):
-        stop = start + loop.batch_size
-        yield jax.tree.map(lambda a, i=start, j=stop: a[i:j], (inputs, targets))
-
-
-def _standardizer(
-    inputs: PyTree, targets: Any, likelihood: Likelihood, standardize: bool
-) -> Standardizer:
-    if not standardize:
-        return Standardizer()
-    if not hasattr(inputs, "ndim"):
-        raise ValueError("standardize needs inputs that are one array, not a tree of arrays.")
-    real = isinstance(likelihood, Regression) and not likelihood.integers
-    return Standardizer(Affine.of(inputs), Affine.of(targets) if real else None)
-
-
-def _on_device(inputs: PyTree, targets: Any, scaling: Standardizer) -> tuple[PyTree, Array]:
-    scaled = scaling.of_inputs(inputs), scaling.of_targets(targets)
-    return jax.tree.map(jnp.asarray, scaled)

@@ -6,7 +6,8 @@ step, and resumed ends bit for bit where the run that never stopped does.
 
 On CPU every step is a call from Python: a convolution inside a compiled loop loses its
 multi-threaded kernels there and LeNet-5 becomes four times slower. On accelerators a call runs
-many.
+many. On several devices the same program runs on a mesh: the compiler divides each batch over
+`data`, and the members of an ensemble over `samples`.
 """
 
 import dataclasses
@@ -22,6 +23,8 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax.devices import Placement
+from bnn_jax.devices.placement import constrain, put
 from bnn_jax.fitting.divergence import Totals, check, zero_flag
 from bnn_jax.fitting.interrupts import interruptible as interruptible
 from bnn_jax.fitting.progress import Progress
@@ -54,6 +57,9 @@ class Loop:
         batch_size: examples a step; those left over at the end of an epoch wait for the next.
         epochs: how many there are in all.
         steps_per_call: steps run by one compiled call.
+        num_rows: number of examples, without the rows that pad them on a mesh; None for all.
+        placement: the mesh on which the examples and the state are; None for one device.
+        shardings: where the arrays of the state are on the mesh.
     """
 
     step: Step
@@ -68,10 +74,13 @@ class Loop:
             1 if jax.default_backend() == "cpu" else STEPS_PER_CALL_ON_ACCELERATORS
         )
     )
+    num_rows: int | None = None
+    placement: Placement | None = None
+    shardings: PyTree = None
 
     @property
     def num_examples(self) -> int:
-        return len(self.examples[1])
+        return len(self.examples[1]) if self.num_rows is None else self.num_rows
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,7 +88,26 @@ class Loop:
 
     def order(self, epoch: int) -> Array:
         """The order of the examples in an epoch, counted from 0."""
-        return jax.random.permutation(jax.random.fold_in(self.order_key, epoch), self.num_examples)
+        key = jax.random.fold_in(self.order_key, epoch)
+        order = jax.random.permutation(key, self.num_examples)
+        return order if self.placement is None else self.placement.replicate(order)
+
+    def with_options(
+        self, steps_per_call: int | None, num_rows: int, placement: Placement | None
+    ) -> "Loop":
+        """Returns the loop with other options; None for the default number of steps per call."""
+        count = self.steps_per_call if steps_per_call is None else steps_per_call
+        return dataclasses.replace(
+            self, steps_per_call=count, num_rows=num_rows, placement=placement
+        )
+
+    def placed(self, state: State) -> tuple["Loop", State]:
+        """Returns the loop and its first state, with all arrays where they belong on the mesh."""
+        if self.placement is None:
+            return self, state
+        shardings = self.placement.shardings(state)
+        key = self.placement.replicate(self.run_key)
+        return dataclasses.replace(self, shardings=shardings, run_key=key), put(state, shardings)
 
     @cached_property
     def call(self) -> Callable[..., tuple[State, Totals]]:
@@ -88,13 +116,13 @@ class Loop:
         def one(state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey) -> Any:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
-            inputs, labels = jax.tree.map(lambda a: a[index], examples)
+            inputs, labels = self._batch(jax.tree.map(lambda a: a[index], examples))
             if self.augment is not None:
                 # The order's key has no other use at this index.
                 augment_key = jax.random.fold_in(self.order_key, AUGMENT + state.step)
-                inputs = self.augment(augment_key, inputs)
+                inputs = self._batch(self.augment(augment_key, inputs))
             state, info = self.step(state, key, (inputs, labels))
-            return state, totals.add(state, info)
+            return self._after(state, totals.add(state, info))
 
         def many(
             state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey, count: int
@@ -123,7 +151,18 @@ class Loop:
 
         shapes = jax.eval_shape(info, state, self.run_key, batch)
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return Totals(sums, zero_flag())
+        totals = Totals(sums, zero_flag())
+        return totals if self.placement is None else self.placement.replicate(totals)
+
+    def _batch(self, batch: PyTree) -> PyTree:
+        """Returns a batch whose examples are divided over the mesh, in a compiled program."""
+        return batch if self.placement is None else constrain(batch, self.placement.examples)
+
+    def _after(self, state: State, totals: Totals) -> tuple[State, Totals]:
+        """Returns what a step returns, where it belongs on the mesh, in a compiled program."""
+        if self.placement is None:
+            return state, totals
+        return constrain(state, self.shardings), constrain(totals, self.placement.everywhere)
 
     def headline(self, totals: Totals) -> dict[str, float]:
         """Returns the means that a progress display has room for, where they have a value."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import ArrayLike, PyTree
 
 from bnn_jax import infer, likelihoods
@@ -46,6 +47,7 @@ class Fit:
         eval_kwargs: the network's keyword arguments in evaluation mode.
         key: default key of predictions.
         inputs: the shapes and dtypes of a batch's inputs.
+        mesh: the devices that the fit used, which predictions use too; None for one device.
     """
 
     posterior: Posterior
@@ -60,6 +62,7 @@ class Fit:
     eval_kwargs: Mapping[str, Any]
     key: PRNGKey
     inputs: PyTree = None
+    mesh: Mesh | None = None
 
     def predict(
         self,
@@ -79,7 +82,8 @@ class Fit:
                 method="moments".
             key: gives the noise of the weight samples; by default the fit's own.
             targets: asks for their log probability; in their own units.
-            options: those of `bnn_jax.predict`, such as levels=(0.05, 0.95).
+            options: those of `bnn_jax.predict`, such as levels=(0.05, 0.95). The mesh is by
+                default that of the fit.
         """
         own = size(self.posterior)
         # One network has one prediction.
@@ -94,8 +98,7 @@ class Fit:
             likelihood=self.likelihood,
             posterior=self.posterior,
             targets=None if targets is None else self.scaling.of_targets(np.asarray(targets)),
-            **self.eval_kwargs,
-            **options,
+            **{"mesh": self.mesh, **self.eval_kwargs, **options},
         )
         return self.scaling.undo(predicted)
 

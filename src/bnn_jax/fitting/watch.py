@@ -47,12 +47,15 @@ class Watch:
     def started(self, state: State, totals: PyTree) -> tuple[State, PyTree]:
         """Returns where to start: the newest state in the folder, or the given one, saved."""
         self._no_totals = jax.tree.map(np.asarray, totals)
-        found = None if self.folder is None else self.folder.restore((state, totals))
+        found = None
+        if self.folder is not None:
+            found = self.folder.restore((self.run.portable(state), totals))
         self._saved_at = time.monotonic()
         if found is None:
             self.save(state, totals)
             return state, totals
-        (state, totals), record = found
+        (saved, totals), record = found
+        state = self.run.resumed(saved)
         self.fit.history[:] = record["history"]
         self.stop = record["stopped"]
         self._saved = self._what(state)
@@ -86,7 +89,7 @@ class Watch:
             return
         record = {"history": self.fit.history, "stopped": self.stop}
         with self.interrupts.saving():
-            self.folder.save(int(state.step), (state, totals), record)
+            self.folder.save(int(state.step), (self.run.portable(state), totals), record)
             self._saved = self._what(state)
             self._saved_at = time.monotonic()
 

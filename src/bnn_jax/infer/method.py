@@ -65,6 +65,10 @@ class Info:
         return {**metrics, "loss": mean(sums.loss), "nll": mean(sums.nll)}
 
 
+def _same(state: PyTree) -> PyTree:
+    return state
+
+
 class Inference(NamedTuple):
     """A method built for a problem.
 
@@ -79,6 +83,9 @@ class Inference(NamedTuple):
         diagnostics: state -> numbers such as R-hat, or None.
         shapes: () -> the posterior after `finish`, with shapes in place of its arrays; None if
             they are those of posterior(init(key)).
+        portable: state -> the state in a form that is the same for every number of devices, for
+            checkpoints.
+        resumed: the inverse of `portable`.
     """
 
     init: Callable[[PRNGKey], State]
@@ -87,6 +94,8 @@ class Inference(NamedTuple):
     finish: Callable[[State, Callable[[], Iterable[Batch]]], State] | None = None
     diagnostics: Callable[[State], dict[str, float]] | None = None
     shapes: Callable[[], PyTree] | None = None
+    portable: Callable[[State], PyTree] = _same
+    resumed: Callable[[PyTree], State] = _same
 
 
 @runtime_checkable

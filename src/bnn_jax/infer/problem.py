@@ -21,6 +21,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, priors
+from bnn_jax.devices import Placement
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
@@ -47,6 +48,8 @@ class Problem:
             mode that `network.in_mode` finds.
         inputs: the shapes and dtypes of a batch's inputs, for methods that must see how the network
             uses its weights; None if they are not known before the first batch.
+        placement: the mesh of devices, for methods that divide more than the batch over it; None
+            for one device.
     """
 
     model: BayesianModel
@@ -58,6 +61,7 @@ class Problem:
     metric_fn: Callable[[Any, Array], Metrics] | None = None
     evaluation: Forward | None = None
     inputs: PyTree = None
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_data", "num_steps"):

@@ -21,18 +21,22 @@ Houlsby, Huszar, Ghahramani, Lengyel 2011, arXiv:1112.5745 (mutual information).
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax.devices import MeshLike, Placement, mesh_of
+from bnn_jax.devices.placement import put
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
+from bnn_jax.predictive import on_mesh
 from bnn_jax.predictive.predictions import Classification as Classification
 from bnn_jax.predictive.predictions import Regression as Regression
 from bnn_jax.predictive.predictor import (
@@ -60,6 +64,7 @@ def predict(
     antithetic: bool = False,
     keep_samples: bool = False,
     levels: Sequence[float] = (),
+    mesh: MeshLike = None,
     **kwargs: object,
 ) -> Any:
     """Returns the posterior predictive of each example, and its uncertainty in two parts.
@@ -92,6 +97,9 @@ def predict(
         keep_samples: also return the network's output for each weight sample.
         levels: for regression, the levels of quantiles to compute, each in (0, 1). They need all
             samples of an example at once, so fewer examples are taken at a time.
+        mesh: several devices: a `jax.sharding.Mesh` with the axes "data" or "samples" or both;
+            their sizes, such as {"data": 4, "samples": 2}; or a number of devices or "all", which
+            divide the examples. The result is that of one device, up to the order of sums.
         kwargs: the network's own, such as train=False.
 
     Returns:
@@ -106,6 +114,8 @@ def predict(
     drawn = drawn_by(
         method, model, posterior, variables, num_samples, antithetic, keep_samples, kwargs
     )
+    mesh = mesh_of(mesh)
+    placement = None if mesh is None else Placement(mesh)
     levels = tuple(float(level) for level in levels)
     likelihood = checked_likelihood(likelihood, targets, levels)
     if isinstance(batch_size, bool) or batch_size < 1:
@@ -118,24 +128,21 @@ def predict(
     if levels:
         batch_size = max(1, batch_size * 32 // max(32, drawn.num_samples))
     batch_size = min(batch_size, count)
+    fixed, padded = (key, drawn.data), batch_size
+    if placement is not None:
+        fixed, padded = placement.replicate(fixed), placement.padded(batch_size)
+    static = {"likelihood": likelihood, "levels": levels, "stacked": stacked}
+    summarised = partial(_compiled(summary_of(method), mesh), program=drawn.program, **static)
     chunks = []
     for start in range(0, count, batch_size):
         size = min(batch_size, count - start)
-        inputs, wanted = jax.tree.map(
-            lambda a, start=start, size=size: _slice(a, start, size, batch_size), (x, targets)
+        examples = jax.tree.map(
+            lambda a, start=start, size=size: _slice(a, start, size, padded), (x, targets)
         )
-        chunk = _compiled(summary_of(method))(
-            key,
-            drawn.data,
-            inputs,
-            wanted,
-            jnp.asarray(start),
-            jnp.asarray(drawn.num_samples),
-            program=drawn.program,
-            likelihood=likelihood,
-            levels=levels,
-            stacked=stacked,
-        )
+        if placement is not None:
+            examples = put(examples, placement.examples)
+        numbers = jnp.asarray(start), jnp.asarray(drawn.num_samples)
+        chunk = summarised(*fixed, *examples, *numbers)
         if not keep_samples:
             del chunk["samples"]
         chunks.append({name: _kept(name, size, value) for name, value in chunk.items()})
@@ -145,10 +152,10 @@ def predict(
 
 @cache
 def _compiled(
-    summarise: Callable[..., dict[str, PyTree]] = summarise,
+    summarise: Callable[..., dict[str, PyTree]] = summarise, mesh: Mesh | None = None
 ) -> Callable[..., dict[str, PyTree]]:
     return jax.jit(
-        summarise,
+        summarise if mesh is None else on_mesh.divided(summarise, mesh),
         static_argnames=("program", "likelihood", "levels", "stacked"),
         compiler_options=compiler_options(),
     )

@@ -19,14 +19,13 @@ from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods
 from bnn_jax.noise import PRNGKey
-from bnn_jax.predictive import members, one_pass, running_sums, then_samples
+from bnn_jax.predictive import members, one_pass, then_samples
 from bnn_jax.predictive.kinds import Data
 from bnn_jax.predictive.members import Members, Program
 from bnn_jax.predictive.mixture_quantiles import mixture_quantile
 from bnn_jax.predictive.predictions import Classification, Regression
 from bnn_jax.predictive.running_sums import Function, Known, Sums
-
-Count = int | Array
+from bnn_jax.predictive.sample_loop import Count, SampleLoop, number_of_groups
 
 
 @runtime_checkable
@@ -146,42 +145,34 @@ def summarise(
             that reverse-mode differentiation can pass.
         stacked: num_samples, to keep the outputs of all weight samples; otherwise 0.
     """
-    sums = running_sums.of(likelihood)
     data = program.prepared(data)
     indices = start + jnp.arange(jax.tree.leaves(x)[0].shape[0])
-
-    outputs_of = program.sampler(key, data, x, indices)
-
-    def add_group(group: Array, total: Sums) -> Sums:
-        return add(total, group, outputs_of(group))
-
-    def add(total: Sums, group: Array, group_outputs: tuple[PyTree, ...]) -> Sums:
-        for i, outputs in enumerate(group_outputs):
-            s = group * program.group_size + i
-            added = sums.add(total, s, outputs, targets)
-            # The last group may have more members than requested, and has at least one.
-            total = added if i == 0 else _where(s < num_samples, added, total)
-        return total
-
-    def add_and_keep(total: Sums, group: Array) -> tuple[Sums, PyTree]:
-        group_outputs = outputs_of(group)
-        kept = jax.tree.map(lambda *a: jnp.stack(a), *group_outputs)
-        return add(total, group, group_outputs), kept
-
-    zero = sums.zero(jax.eval_shape(lambda: outputs_of(jnp.asarray(0))[0]), targets)
-    outputs = None
+    loop = SampleLoop(program, likelihood, num_samples, bool(stacked))
+    groups = number_of_groups(program, stacked or num_samples)
+    total, outputs = loop.run(groups, key, data, x, targets, indices)
     if stacked:
-        total, groups = jax.lax.scan(add_and_keep, zero, jnp.arange(_groups(program, stacked)))
-        outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:stacked], groups)
-    else:
-        total = jax.lax.fori_loop(0, _groups(program, num_samples), add_group, zero)
+        outputs = jax.tree.map(lambda a: a[:stacked], outputs)
+    return summary_from(loop, total, outputs, levels)
+
+
+def summary_from(
+    loop: SampleLoop, total: Sums, outputs: PyTree, levels: tuple[float, ...]
+) -> dict[str, PyTree]:
+    """Returns the summary of a chunk of examples.
+
+    Args:
+        loop: what computed the sums.
+        total: the sums over all members.
+        outputs: those of all members, on a new axis 0, if they are kept.
+        levels: of quantiles.
+    """
     summary: dict[str, PyTree] = {
-        **sums.summary(total, jnp.asarray(num_samples)),
+        **loop.sums.summary(total, jnp.asarray(loop.num_samples)),
         "samples": outputs,
     }
-    if levels and not isinstance(likelihood, likelihoods.Classification):
+    if levels and not isinstance(loop.likelihood, likelihoods.Classification):
         summary["quantiles"] = jnp.stack(
-            [mixture_quantile(likelihood, outputs, level) for level in levels]
+            [mixture_quantile(loop.likelihood, outputs, level) for level in levels]
         )
     return summary
 
@@ -264,12 +255,3 @@ def check_examples(x: PyTree, targets: PyTree) -> None:
         )
     if lengths[0] == 0:
         raise ValueError("x has no examples: its first axis has length 0.")
-
-
-def _groups(program: Program, num_samples: Count) -> Count:
-    """Returns the number of groups for num_samples members."""
-    return -(-num_samples // program.group_size)
-
-
-def _where(condition: Array, this: PyTree, otherwise: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, otherwise)

@@ -45,6 +45,9 @@ class OfClasses:
             "mutual_information": information,
         }
 
+    def merged(self, parts: Sums, counts: Array) -> Sums:
+        return jax.tree.map(lambda means: _merged_mean(means, counts), parts)
+
 
 @dataclasses.dataclass(frozen=True)
 class OfNumbers:
@@ -74,6 +77,16 @@ class OfNumbers:
             "mean": sums["mean"],
             "aleatoric_variance": sums["variance"],
             "epistemic_variance": sums["squares"] / count,
+        }
+
+    def merged(self, parts: Sums, counts: Array) -> Sums:
+        mean = _merged_mean(parts["mean"], counts)
+        weights = _like(counts, parts["mean"])
+        between = weights * jnp.square(parts["mean"] - mean[None])
+        return {
+            "mean": mean,
+            "squares": jnp.sum(parts["squares"] + between, axis=0),
+            "variance": _merged_mean(parts["variance"], counts),
         }
 
 
@@ -114,11 +127,36 @@ class RunningSums:
             summary["log_prob"] = total - jnp.log(count).astype(total.dtype)
         return summary
 
+    def merged(self, parts: Sums, counts: Array) -> Sums:
+        """Returns the sums over all samples from those over parts of them.
+
+        Args:
+            parts: sums with the parts on a new axis 0.
+            counts: (parts,) the number of samples of each part, which may be 0.
+        """
+        parts = dict(parts)
+        log_prob = parts.pop("log_prob", None)
+        merged = self.of.merged(parts, counts)
+        if log_prob is not None:
+            merged["log_prob"] = jax.nn.logsumexp(log_prob, axis=0)
+        return merged
+
 
 def _mean(mean: Array, new: Array, s: Array) -> Array:
     """Returns the mean of s + 1 values from the mean of the first s; infinity stays."""
     step = jnp.where(jnp.isinf(new), new, new - mean)
     return mean + step / (s + 1).astype(mean.dtype)
+
+
+def _merged_mean(means: Array, counts: Array) -> Array:
+    """Returns the mean over all samples from the means of parts, on axis 0, and their sizes."""
+    share = _like(counts, means) / jnp.sum(counts).astype(means.dtype)
+    return jnp.sum(share * means, axis=0)
+
+
+def _like(counts: Array, parts: Array) -> Array:
+    """Returns the counts (parts,) with further axes of size 1, for the arrays of the parts."""
+    return counts.reshape(-1, *(1,) * (parts.ndim - 1)).astype(parts.dtype)
 
 
 def of(likelihood: Known | Function) -> RunningSums:

@@ -7,6 +7,7 @@ batches. An ensemble of MAP estimates is a deep ensemble, one of SWAG is MultiSW
 
 On CPU the members are a loop that is unrolled in the compiled step, since `vmap` over the kernels
 of a convolution is slow there; on accelerators they are one `vmap`.
+On a mesh with the axis `samples`, each device trains its share of the members.
 
 Source: Lakshminarayanan, Pritzel, Blundell 2017, "Simple and Scalable Predictive Uncertainty
 Estimation using Deep Ensembles", arXiv:1612.01474; Wilson, Izmailov 2020, arXiv:2002.08791.
@@ -14,64 +15,21 @@ Estimation using Deep Ensembles", arXiv:1612.01474; Wilson, Izmailov 2020, arXiv
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian
-from bnn_jax.gaussian import Leaf
+from bnn_jax.devices import Placement, axis_size
+from bnn_jax.infer.ensemble_state import Layout, State, stack
 from bnn_jax.infer.method import Inference, Method
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import Mixture, Point, Posterior, Samples
 
 Starts = Literal["redrawn", "same"] | Callable[[PRNGKey], PyTree]
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("step", "members"),
-    meta_fields=("structure",),
-)
-@dataclasses.dataclass(frozen=True)
-class State:
-    """The state of an ensemble.
-
-    Attributes:
-        step: number of steps taken.
-        members: a tuple with the state of each member; under `vmap`, the leaves of one state with
-            the members on a new axis 0.
-        structure: the structure of a member's state under `vmap`, else None.
-    """
-
-    step: Leaf
-    members: PyTree
-    structure: Any = None
-
-    @classmethod
-    def of(cls, step: Int[Array, ""], states: list[Any], vectorized: bool) -> "State":
-        if not vectorized:
-            return cls(step, tuple(states))
-        leaves = [jax.tree.leaves(state) for state in states]
-        return cls(step, _stack(leaves), jax.tree.structure(states[0]))
-
-    def states(self) -> list[Any]:
-        """Returns the state of each member."""
-        if self.structure is None:
-            return list(self.members)
-        size = len(self.members[0])
-        return [self._unflatten([leaf[i] for leaf in self.members]) for i in range(size)]
-
-    def vmap(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns function(member's state, *its arguments), where `members` are stacked leaves."""
-        mapped = jax.vmap(lambda leaves, *rest: function(self._unflatten(leaves), *rest))
-        return mapped(self.members, *arguments)
-
-    def _unflatten(self, leaves: list[Array]) -> Any:
-        return jax.tree.unflatten(self.structure, leaves)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +76,13 @@ class Ensemble:
         return self.method.whole_data
 
     def build(self, problem: Problem) -> Inference:
-        member = self.method.build(problem)
-        vectorized = self.vectorized
-        if vectorized is None:
-            vectorized = jax.default_backend() != "cpu"
+        member = self.method.build(dataclasses.replace(problem, placement=None))
+        layout = self.layout(problem.placement)
 
         def init(key: PRNGKey) -> State:
             keys = jax.random.split(key, self.size)
             states = [self._start(problem, k, i) for i, k in enumerate(keys)]
-            return State.of(jnp.zeros((), jnp.int32), states, vectorized)
+            return layout.state(jnp.zeros((), jnp.int32), states)
 
         def step(state: State, run_key: PRNGKey, batch: Batch) -> tuple[State, Any]:
             structures: list[Any] = []
@@ -137,29 +93,30 @@ class Ensemble:
                 structures.append((jax.tree.structure(after), jax.tree.structure(info)))
                 return jax.tree.leaves(after), jax.tree.leaves(info)
 
-            if vectorized:
-                members, infos = state.vmap(one, jnp.arange(self.size, dtype=jnp.uint32))
+            if layout.stacked:
+                numbers = jnp.arange(self.size, dtype=jnp.uint32)
+                members, infos = state.vmap(one, numbers, axis=layout.axis)
             else:
                 results = [one(each, i) for i, each in enumerate(state.states())]
                 after = structures[0][0]
                 members = tuple(jax.tree.unflatten(after, leaves) for leaves, _ in results)
-                infos = _stack([info for _, info in results])
+                infos = stack([info for _, info in results])
             info = jax.tree.unflatten(structures[0][1], [_mean(values) for values in infos])
             return State(state.step + 1, members, state.structure), info
 
         def posterior(state: State) -> Samples | Mixture:
-            if vectorized:
-                return _combine(state.vmap(member.posterior))
-            return _combine(_stack([member.posterior(each) for each in state.states()]))
+            if layout.stacked:
+                return _combine(state.vmap(member.posterior, axis=layout.axis))
+            return _combine(stack([member.posterior(each) for each in state.states()]))
 
         def finish(state: State, batches: Callable[[], Iterable[Batch]]) -> State:
             assert member.finish is not None
             finished = [member.finish(each, batches) for each in state.states()]
-            return State.of(state.step, finished, vectorized)
+            return layout.state(state.step, finished)
 
         def shapes() -> PyTree:
             assert member.shapes is not None
-            return jax.eval_shape(lambda one: _combine(_stack([one] * self.size)), member.shapes())
+            return jax.eval_shape(lambda one: _combine(stack([one] * self.size)), member.shapes())
 
         return Inference(
             init,
@@ -167,7 +124,25 @@ class Ensemble:
             posterior,
             finish if member.finish else None,
             shapes=shapes if member.shapes else None,
+            portable=layout.portable,
+            resumed=layout.resumed,
         )
+
+    def layout(self, placement: Placement | None) -> "Layout":
+        """Returns how the members are held on one device or on a mesh.
+
+        Raises:
+            ValueError: the devices do not divide their number.
+        """
+        devices = 1 if placement is None else axis_size(placement.mesh, "samples")
+        if self.size % devices:
+            raise ValueError(
+                f"ensemble: size must be a multiple of the {devices} devices along the axis "
+                f"'samples' of the mesh, got {self.size}: use {-(-self.size // devices) * devices} "
+                "members, or another mesh."
+            )
+        own = jax.default_backend() != "cpu" if self.vectorized is None else self.vectorized
+        return Layout(own, placement if devices > 1 else None)
 
     def _start(self, problem: Problem, key: PRNGKey, index: int) -> Any:
         """Returns the initial state of a member."""
@@ -184,7 +159,9 @@ class Ensemble:
             posterior=_around(model.posterior, params),
             variables=_with_own_streams(model.variables, index),
         )
-        return self.method.build(dataclasses.replace(problem, model=own)).init(init_key)
+        return self.method.build(dataclasses.replace(problem, model=own, placement=None)).init(
+            init_key
+        )
 
 
 def _redrawn(key: PRNGKey, problem: Problem) -> PyTree:
@@ -234,10 +211,6 @@ def _combine(stacked: Posterior) -> Samples | Mixture:
     if isinstance(stacked, Point):
         return Samples(stacked.params, stacked.variables)
     return Mixture(stacked)
-
-
-def _stack(trees: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _mean(values: Array) -> Array:
