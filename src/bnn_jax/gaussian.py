@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, DTypeLike, Float, PyTree
 from bnn_jax import noise
 from bnn_jax._compiler import one_program, recompute_softplus
 from bnn_jax._compiler import softplus as softplus
-from bnn_jax._parameters import check_finite, check_positive
+from bnn_jax._parameters import check_finite, check_positive, check_values
 from bnn_jax.noise import Draw, PRNGKey
 
 STD_FLOOR = 1e-6
@@ -143,8 +143,13 @@ def rho_from_std(std: ArrayLike) -> Float[Array, "..."]:
     """Returns the rho of a given std: the inverse of softplus(rho) + 1e-6.
 
     A std at or below the floor gives the smallest useful rho, -30, where softplus adds 1e-13.
+
+    Raises:
+        ValueError: a std is negative or NaN, outside `jit`.
     """
-    return _rho_from_std(jnp.asarray(std))
+    std = jnp.asarray(std)
+    check_values("rho_from_std", "std", std, lambda s: s >= 0, "must be at least 0")
+    return _rho_from_std(std)
 
 
 @one_program

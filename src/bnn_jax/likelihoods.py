@@ -21,7 +21,7 @@ import numpy as np
 from jax.scipy import special, stats
 from jaxtyping import Array, Float, Int, PyTree
 
-from bnn_jax._parameters import check_positive, check_values
+from bnn_jax._parameters import check_array, check_positive, check_shape, check_values
 from bnn_jax.gaussian import STD_FLOOR
 
 PerExample = Float[Array, "batch"]
@@ -88,6 +88,7 @@ class Categorical(Classification):
         check_positive("Categorical", temperature=self.temperature)
 
     def check_targets(self, targets: PyTree) -> None:
+        check_array("labels", targets)
         if not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
             found = jnp.result_type(targets)
             raise TypeError(f"Categorical: labels must be integers, got {found}: y.astype(int).")
@@ -99,7 +100,7 @@ class Categorical(Classification):
         self.check_targets(targets)
         rule = f"must be below the {outputs.shape[-1]} classes of the network"
         check_values("Categorical", "labels", targets, lambda y: y < outputs.shape[-1], rule)
-        _same_shape("labels", targets, outputs.shape[:-1])
+        check_shape("labels", targets, outputs.shape[:-1])
         log_p = jax.nn.log_softmax(self._logits(outputs))
         return _per_example(jnp.take_along_axis(log_p, targets[..., None], axis=-1)[..., 0])
 
@@ -123,7 +124,7 @@ class Bernoulli(Classification):
     """Two classes from one logit (batch, ...); targets (batch, ...) are 0 or 1."""
 
     def log_prob(self, outputs: Float[Array, "batch ..."], targets: Array) -> PerExample:
-        _same_shape("targets", targets, outputs.shape)
+        check_shape("targets", targets, outputs.shape)
         self.check_targets(targets)
         logits = at_least_float32(outputs)
         return _per_example(targets.astype(logits.dtype) * logits - jax.nn.softplus(logits))
@@ -152,7 +153,7 @@ class Normal(Regression):
 
     def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         mean, std = _location_and_scale(outputs, self.std)
-        _same_shape("targets", targets, mean.shape)
+        check_shape("targets", targets, mean.shape)
         self.check_targets(targets)
         return _per_example(stats.norm.logpdf(targets.astype(mean.dtype), mean, std))
 
@@ -183,7 +184,7 @@ class StudentT(Regression):
 
     def log_prob(self, outputs: PyTree, targets: Array) -> PerExample:
         location, scale = _location_and_scale(outputs, self.scale)
-        _same_shape("targets", targets, location.shape)
+        check_shape("targets", targets, location.shape)
         self.check_targets(targets)
         df = jnp.asarray(self.df, location.dtype)
         return _per_example(stats.t.logpdf(targets.astype(location.dtype), df, location, scale))
@@ -215,7 +216,7 @@ class Poisson(Regression):
     integers = True
 
     def log_prob(self, outputs: Float[Array, "batch ..."], targets: Array) -> PerExample:
-        _same_shape("targets", targets, outputs.shape)
+        check_shape("targets", targets, outputs.shape)
         self.check_targets(targets)
         log_rate = at_least_float32(outputs)
         counts = targets.astype(log_rate.dtype)
@@ -290,11 +291,3 @@ _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "StudentT": (np.isfinite, "must be finite"),
     "Poisson": (_are_counts, "must be 0, 1, 2, ..."),
 }
-
-
-def _same_shape(name: str, targets: Array, shape: tuple[int, ...]) -> None:
-    if targets.shape != shape:
-        raise ValueError(
-            f"The {name} must have the shape {tuple(shape)} that the network predicts, got "
-            f"{tuple(targets.shape)}: reshape them, for instance by y[:, None]."
-        )

@@ -38,6 +38,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Key, UInt32
 
 from bnn_jax._compiler import materialise, one_program
+from bnn_jax._parameters import check_key
 
 PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 Words = UInt32[Array, "..."]
@@ -68,7 +69,10 @@ class Draw:
     @classmethod
     def of(cls, key: "PRNGKey | Draw") -> "Draw":
         """Returns a draw itself, or the draw of a key, with sign +1."""
-        return key if isinstance(key, Draw) else cls(key)
+        if isinstance(key, Draw):
+            return key
+        check_key(key)
+        return cls(key)
 
     @property
     def opposite(self) -> "Draw":
@@ -136,6 +140,7 @@ def normal(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[
     Draws of less than 32 bits are made in float32 and rounded: a generator of 16-bit uniforms has
     no tails beyond three or four standard deviations. Draws of 64 bits are jax.random.normal's.
     """
+    check_key(key)
     return _normal(key, tuple(shape), jnp.dtype(dtype), generator_in_use())
 
 
@@ -149,6 +154,7 @@ def _normal(key: PRNGKey, shape: Shape, dtype: jnp.dtype, name: str) -> Float[Ar
 
 def signs(key: PRNGKey, shape: Shape, dtype: DTypeLike = jnp.float32) -> Float[Array, "..."]:
     """Returns independent signs, -1 or +1 with probability one half each, of one bit each."""
+    check_key(key)
     return _signs(key, tuple(shape), jnp.dtype(dtype), generator_in_use())
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from bnn_jax._parameters import check_count
+
 # From the number of steps taken to the multiplier of bnn_factor.
 Schedule = Callable[[ArrayLike], ArrayLike]
 
@@ -82,14 +84,14 @@ def constant() -> Schedule:
 
 def linear(*, warmup_steps: int) -> Schedule:
     """A schedule that rises from 0 to 1 over the first steps and stays at 1."""
-    _at_least_one("warmup_steps", warmup_steps)
+    check_count("warmup_steps", warmup_steps)
     return lambda step: jnp.minimum(jnp.asarray(step, jnp.float32) / warmup_steps, 1.0)
 
 
 def cyclical(*, total_steps: int, cycles: int, ramp: float = 0.5) -> Schedule:
     """A schedule of `cycles` cycles, each from 0 to 1 over a fraction `ramp`, then 1."""
-    _at_least_one("total_steps", total_steps)
-    _at_least_one("cycles", cycles)
+    check_count("total_steps", total_steps)
+    check_count("cycles", cycles)
     if not 0.0 < ramp <= 1.0:
         raise ValueError(f"ramp must be above 0 and at most 1, got {ramp!r}.")
     period = total_steps / cycles
@@ -107,7 +109,7 @@ def blundell(*, num_batches: int) -> Schedule:
     The KL weighs most in the first batches of an epoch. The weights of an epoch sum to M, as with
     `constant`.
     """
-    _at_least_one("num_batches", num_batches)
+    check_count("num_batches", num_batches)
 
     def schedule(step: ArrayLike) -> Array:
         i = jnp.mod(jnp.asarray(step, jnp.int32), num_batches).astype(jnp.float32) + 1.0
@@ -115,8 +117,3 @@ def blundell(*, num_batches: int) -> Schedule:
         return num_batches * jnp.exp2(-i) / -jnp.expm1(-num_batches * jnp.log(2.0))
 
     return schedule
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}.")

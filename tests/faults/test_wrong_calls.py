@@ -1,4 +1,8 @@
-"""Wrong calls of the library: each is one clear error, before any work."""
+"""Wrong calls of the library: each is one clear error, before any work.
+
+Those of parameters, targets and calls of a model are here; others are in the files
+`wrong_calls_of_*`, by class of error.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import wrong_calls_of_inference
+import wrong_calls_of_methods
+import wrong_calls_of_metrics
 
 from bnn_jax import (
     LaplacePrior,
@@ -137,15 +144,22 @@ CASES |= {
 }
 
 
-def test_there_are_a_hundred() -> None:
-    assert len(CASES) >= 100
+for module in (wrong_calls_of_metrics, wrong_calls_of_inference, wrong_calls_of_methods):
+    for kind, cases in module.CASES.items():
+        place = module.__name__.removeprefix("wrong_calls_of_")
+        CASES |= {f"{place}, {kind}: {name}": case for name, case in cases.items()}
+
+
+def test_there_are_six_hundred() -> None:
+    assert len(CASES) >= 600
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_wrong_call_is_one_clear_error(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     call, message = CASES[case]
-    with pytest.raises((TypeError, ValueError), match=message) as error:
+    expected = (TypeError, ValueError, *([OSError] if "file: " in case else []))
+    with pytest.raises(expected, match=message) as error:
         call()
     assert len(str(error.value)) < 400
 

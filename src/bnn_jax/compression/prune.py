@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from bnn_jax import gaussian
+from bnn_jax._parameters import describe
 from bnn_jax.gaussian import Gaussian, MeanAndStd
 from bnn_jax.posteriors import MeanField
 
@@ -95,6 +96,8 @@ def prune(posterior: PyTree, fraction: float, *, by: str = "snr", scope: str = "
 
 
 def _check(fraction: float, by: str, scope: str) -> None:
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number):
+        raise TypeError(f"fraction must be a number between 0 and 1, got {describe(fraction)}.")
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}.")
     if by not in BY:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian
+from bnn_jax._parameters import check_finite
 from bnn_jax.gaussian import Gaussian, Leaf, MeanAndStd
 
 FORMS = ("bfloat16", "int8")
@@ -70,12 +71,15 @@ def compress(posterior: PyTree, *, to: str) -> PyTree:
         to: "bfloat16" or "int8".
 
     Raises:
-        ValueError: another form, or a tree without random weights.
+        ValueError: another form, a tree without random weights, or weights that are not finite.
     """
     if to not in FORMS:
         raise ValueError(f"to must be one of {', '.join(FORMS)}; got {to!r}.")
     if not gaussian.random_leaves(posterior):
         raise ValueError("The posterior has no random weights to compress.")
+    for path, leaf in gaussian.random_leaves(posterior).items():
+        spread = leaf.std if isinstance(leaf, MeanAndStd) else leaf.rho
+        check_finite(f"compress: {path}", mean=leaf.mean, spread=spread)
 
     def compressed(leaf: Any) -> Any:
         if not gaussian.is_gaussian(leaf):
@@ -92,7 +96,14 @@ def compress(posterior: PyTree, *, to: str) -> PyTree:
 
 
 def decompress(compressed: PyTree) -> PyTree:
-    """Returns the posterior: `Gaussian` and `MeanAndStd` leaves in their original dtype."""
+    """Returns the posterior: `Gaussian` and `MeanAndStd` leaves in their original dtype.
+
+    Raises:
+        ValueError: nothing of the tree is compressed.
+    """
+    leaves = jax.tree.leaves(compressed, is_leaf=lambda x: isinstance(x, Compressed))
+    if not any(isinstance(leaf, Compressed) for leaf in leaves):
+        raise ValueError("decompress takes what compress returned: nothing of it is compressed.")
 
     def leaf_of(leaf: Any) -> Any:
         if not isinstance(leaf, Compressed):

@@ -27,8 +27,12 @@ def pad_crop_flip(key: PRNGKey, images: Images, *, padding: int = 4, flip: bool 
         flip: whether to mirror; not for digits or letters.
 
     Raises:
-        DataError: padding is negative.
+        DataError: padding is negative, or the images are no images.
     """
+    if images.ndim != 4:
+        raise DataError(
+            f"images must be of shape (batch, height, width, channels), got {images.shape}."
+        )
     if padding < 0:
         raise DataError(f"padding must be at least 0, got {padding}.")
     crop_key, flip_key = jax.random.split(key)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from bnn_jax.fitting import arguments
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.likelihoods import Bernoulli, Categorical, Likelihood
 from bnn_jax.noise import Draw, PRNGKey
@@ -21,6 +22,7 @@ def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]
             f"{name} must be a pair (inputs, targets) of arrays, got {type(data).__name__}."
         )
     inputs, targets = data
+    arguments.check_arrays(name, inputs, targets)
     targets = np.asarray(targets)
     leaves = [np.shape(leaf) for leaf in jax.tree.leaves(inputs)]
     lengths = {shape[0] if shape else 0 for shape in [*leaves, targets.shape]}
@@ -82,6 +84,7 @@ def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
             f"{type(problem.likelihood).__name__} cannot score the network's outputs of shape "
             f"{shape} against targets of shape {tuple(targets.shape)}: {_first_line(error)}"
         ) from error
+    arguments.check_metrics(problem.metric_fn, found, targets)
 
 
 def _check_labels(labels: Any, *, classes: int) -> None:

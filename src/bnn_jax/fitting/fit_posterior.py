@@ -21,7 +21,7 @@ import jax
 
 from bnn_jax.devices import MeshLike, Placement
 from bnn_jax.fitting import checkpoint as checkpoints
-from bnn_jax.fitting import checks, shapes, training_data
+from bnn_jax.fitting import arguments, checks, shapes, training_data
 from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
@@ -132,6 +132,7 @@ def fit(
         LockedError: another process uses the checkpoint folder.
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
     """
+    arguments.check(locals())
     inputs, targets = checks.checked(data, likelihood, "data")
     checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
     num_data, keys = len(targets), Keys.of(key)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from bnn_jax.gaussian import Leaf
+from bnn_jax.infer.hyperparameters import check_numbers
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
 from bnn_jax.posteriors import Posterior
@@ -120,6 +121,7 @@ class Method(Protocol):
 
 def check_positive(method: str, **values: float) -> None:
     """Refuses hyper-parameters that are not positive numbers."""
+    check_numbers(method, **values)
     for name, value in values.items():
-        if isinstance(value, bool) or not value > 0 or value == float("inf"):
+        if not value > 0 or value == float("inf"):
             raise ValueError(f"{method}: {name} must be a positive number, got {value!r}.")

@@ -49,10 +49,12 @@ def outputs(
         The outputs with a `Moments` in place of each array of floating point numbers.
 
     Raises:
-        TypeError: a posterior of another kind, or a model that is none of these.
+        TypeError: a posterior of another kind, a model that is none of these, or no inputs.
         MomentsError: the network has an operation without a rule; it names the operation, the layer
             and the line.
     """
+    if not inputs:
+        raise TypeError("The network's inputs are missing: moments.outputs(model, posterior, x).")
     network = traced(model, posterior, inputs, variables, kwargs)
     cells = interpret(network.jaxpr, network.consts, network.cells, RULES)
     return network.with_structure([_out(cell) for cell in cells])

@@ -50,6 +50,12 @@ class Samples:
 
 
 def _stack(trees: Sequence[PyTree]) -> PyTree:
+    structures = {jax.tree.structure(tree) for tree in trees}
+    shapes = {tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(tree)) for tree in trees}
+    if len(structures) > 1 or len(shapes) > 1:
+        raise ValueError(
+            "Samples must be params trees of one network, with the same structure and shapes."
+        )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 

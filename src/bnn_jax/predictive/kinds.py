@@ -204,4 +204,10 @@ class OwnNoise:
             alone = jax.tree.map(lambda a: a[None], example)
             return jax.tree.map(lambda a: a[0], network(example_key, None, alone))
 
-        return (jax.vmap(one)(indices, inputs),)
+        try:
+            return (jax.vmap(one)(indices, inputs),)
+        except TypeError as error:
+            raise TypeError(
+                "Without posterior= a function is called as (key, x), and this one failed "
+                f"({str(error)[:100]}): give posterior= for a function (params, x)."
+            ) from error

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian, posteriors
+from bnn_jax._parameters import check_count, describe
 from bnn_jax.noise import PRNGKey
 from bnn_jax.predictive.kinds import (
     AnyPosterior,
@@ -68,7 +69,13 @@ class Program:
         network, kind = self.network(data), self.kind
         if isinstance(kind, Prepares):
             return kind.sampler(network, key, data, inputs, indices)
-        return lambda group: kind.outputs(network, key, data, group, inputs, indices)
+
+        def outputs(group: Index) -> tuple[PyTree, ...]:
+            found = kind.outputs(network, key, data, group, inputs, indices)
+            _check_examples(found, indices)
+            return found
+
+        return outputs
 
     def network(self, data: Data) -> Network:
         """Returns the network with its keyword arguments."""
@@ -102,6 +109,8 @@ def of(
 ) -> Members[PyTree]:
     """Checks the arguments of `predict`, and returns the networks that it averages over."""
     call = check(model, num_samples)
+    if not isinstance(antithetic, bool):
+        raise TypeError(f"antithetic must be True or False, got {describe(antithetic)}.")
     if isinstance(posterior, posteriors.MeanField | posteriors.Point):
         variables = posterior.variables if variables is None else variables
         posterior = (
@@ -109,7 +118,10 @@ def of(
         )
     network = getattr(model, "network", None)  # of a BayesianModel
     if network is not None:
-        posterior = getattr(model, "posterior", None) if posterior is None else posterior
+        own = getattr(model, "posterior", None)
+        if posterior is not None:
+            _check_like(posterior, own)
+        posterior = own if posterior is None else posterior
         variables = getattr(model, "variables", None) if variables is None else variables
     elif variables is not None:
         raise ValueError("A plain function has no variables: leave them out, or close over.")
@@ -127,8 +139,8 @@ def of(
 
 def check(model: object, num_samples: int | None) -> Callable[..., PyTree]:
     """Returns the function that calls the network; checks it and the number of samples."""
-    if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
-        raise ValueError(f"num_samples must be at least 1, got {num_samples!r}.")
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
     network = getattr(model, "network", None)  # of a BayesianModel
     if network is not None:
         return network.call
@@ -168,6 +180,36 @@ def _kind_of(
             "network: leave num_samples out."
         )
     return WeightSamples(antithetic), 1
+
+
+def _check_examples(outputs: PyTree, indices: Indices) -> None:
+    """Refuses outputs of which none has the examples on axis 0."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
+    if not any(shape[:1] == indices.shape for shape in shapes):
+        raise ValueError(
+            "The network must return an output for each example on axis 0, got the shapes "
+            f"{shapes} for {len(indices)} examples: x must have the examples on axis 0."
+        )
+
+
+def _check_like(posterior: PyTree, own: PyTree) -> None:
+    """Refuses a params tree of another network than the model's."""
+    if isinstance(posterior, posteriors.Posterior | list | tuple):
+        return
+    found, wanted = (
+        {
+            gaussian.path_name(path): tuple(jnp.shape(leaf))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(gaussian.mean(tree))
+        }
+        for tree in (posterior, own)
+    )
+    if found != wanted:
+        name = next(n for n in [*wanted, *found] if found.get(n) != wanted.get(n))
+        raise ValueError(
+            "posterior must be a tree like model.posterior: the shape of "
+            f"{name or 'the whole'} is {found.get(name, 'missing')}, and the model's is "
+            f"{wanted.get(name, 'missing')}."
+        )
 
 
 def _check_own_variables(variables: Sequence[PyTree], kind: Kind, samples: int) -> None:

@@ -32,6 +32,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax._compiler import compiler_options
+from bnn_jax._parameters import check_count, check_key
 from bnn_jax.devices import MeshLike, Placement, mesh_of
 from bnn_jax.devices.placement import put
 from bnn_jax.likelihoods import Likelihood
@@ -43,6 +44,7 @@ from bnn_jax.predictive.predictor import (
     check_examples,
     checked_likelihood,
     drawn_by,
+    level_values,
     prediction,
     summarise,
     summary_of,
@@ -111,15 +113,15 @@ def predict(
             grad or vmap, where `predictive.build` takes its place.
     """
     _check_not_traced(key, x, targets, posterior, variables, kwargs)
+    check_key(key, "predict(key, model, x, num_samples, likelihood=...)")
     drawn = drawn_by(
         method, model, posterior, variables, num_samples, antithetic, keep_samples, kwargs
     )
     mesh = mesh_of(mesh)
     placement = None if mesh is None else Placement(mesh)
-    levels = tuple(float(level) for level in levels)
+    levels = level_values(levels)
     likelihood = checked_likelihood(likelihood, targets, levels)
-    if isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+    check_count("batch_size", batch_size)
     check_examples(x, targets)
     if targets is not None and isinstance(likelihood, Likelihood):
         likelihood.check_targets(targets)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from bnn_jax import likelihoods
+from bnn_jax._parameters import describe
 from bnn_jax.noise import PRNGKey
 from bnn_jax.predictive import members, one_pass, then_samples
 from bnn_jax.predictive.kinds import Data
@@ -88,7 +89,7 @@ def build(
     Raises:
         TypeError, ValueError: an invalid argument that can be told without the posterior.
     """
-    levels = tuple(float(level) for level in levels)
+    levels = level_values(levels)
     checked = checked_likelihood(likelihood, None, levels)
     members.check(model, num_samples)
 
@@ -244,9 +245,26 @@ def checked_likelihood(
     return likelihood
 
 
+def level_values(levels: object) -> tuple[float, ...]:
+    """Returns the levels of quantiles as numbers.
+
+    Raises:
+        TypeError: they are no sequence of numbers.
+    """
+    try:
+        return tuple(float(level) for level in levels)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"levels must be a sequence of numbers such as (0.05, 0.95), got {describe(levels)}."
+        ) from error
+
+
 def check_examples(x: PyTree, targets: PyTree) -> None:
     """Raises a ValueError unless all arrays have the same number of examples, at least one."""
     arrays = jax.tree.leaves(x) + jax.tree.leaves(targets)
+    for array in arrays:
+        if isinstance(array, np.ndarray | str) and np.asarray(array).dtype.kind not in "biufV":
+            raise TypeError("Inputs and targets must be numbers, got text or objects.")
     lengths = [np.shape(a)[0] if np.ndim(a) else 0 for a in arrays]
     if not lengths or len(set(lengths)) > 1:
         raise ValueError(

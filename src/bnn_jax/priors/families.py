@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, PyTree
 
 from bnn_jax import gaussian, noise
-from bnn_jax._parameters import check_finite, check_positive, check_range, parameters
+from bnn_jax._parameters import check_finite, check_given, check_positive, check_range, parameters
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.gaussian import Leaf as Number
 from bnn_jax.noise import PRNGKey
@@ -46,6 +46,7 @@ class NormalPrior:
     std: Number = 0.1
 
     def __post_init__(self) -> None:
+        check_given("NormalPrior", mean=self.mean, std=self.std)
         check_finite("NormalPrior", mean=self.mean)
         check_positive("NormalPrior", std=self.std)
 
@@ -73,6 +74,7 @@ class ScaleMixturePrior:
     std2: Number
 
     def __post_init__(self) -> None:
+        check_given("ScaleMixturePrior", pi=self.pi, std1=self.std1, std2=self.std2)
         check_positive("ScaleMixturePrior", std1=self.std1, std2=self.std2)
         check_range("ScaleMixturePrior", "pi", self.pi, low=0.0, high=1.0)
 
@@ -101,6 +103,7 @@ class LaplacePrior:
     scale: Number = 0.1
 
     def __post_init__(self) -> None:
+        check_given("LaplacePrior", loc=self.loc, scale=self.scale)
         check_finite("LaplacePrior", loc=self.loc)
         check_positive("LaplacePrior", scale=self.scale)
 
@@ -137,6 +140,7 @@ class StudentTPrior:
     scale: Number = 0.1
 
     def __post_init__(self) -> None:
+        check_given("StudentTPrior", df=self.df, loc=self.loc, scale=self.scale)
         check_finite("StudentTPrior", loc=self.loc)
         check_positive("StudentTPrior", df=self.df, scale=self.scale)
 

@@ -84,6 +84,11 @@ def aps_scores(
         part = jnp.asarray(uniform, p.dtype)
         if part.shape != (p.shape[0],):
             raise ValueError(f"uniform must be of shape ({p.shape[0]},), got {part.shape}.")
+        known = _examples.known(part)
+        if known is not None and not ((known >= 0) & (known <= 1)).all():
+            raise ValueError(
+                f"uniform must be in [0, 1), got {known.min():.4g} .. {known.max():.4g}."
+            )
     return _aps(p, part)
 
 
@@ -104,15 +109,23 @@ def prediction_sets(
 
 def set_coverage(sets: Sets, labels: Labels, *, weights: Weights = None) -> Float[Array, ""]:
     """Fraction of the sets that contain the label."""
-    inside = _of_classes("sets", sets)
+    inside = _members(sets)
     w = _examples.example_weights(weights, inside)
     return _examples.mean_of(jnp.asarray, w, of_labels(inside, labels))
 
 
 def mean_set_size(sets: Sets, *, weights: Weights = None) -> Float[Array, ""]:
     """Mean number of classes per set; lower is better at equal coverage."""
-    inside = _of_classes("sets", sets)
+    inside = _members(sets)
     return _examples.mean_of(_size, _examples.example_weights(weights, inside), inside)
+
+
+def _members(sets: Sets) -> Bool[Array, "examples classes"]:
+    if not jnp.issubdtype(jnp.result_type(sets), jnp.bool_):
+        raise ValueError(
+            f"sets must be bools, as prediction_sets returns them, got {jnp.result_type(sets)}."
+        )
+    return _of_classes("sets", sets)
 
 
 def residual_scores(

@@ -90,7 +90,11 @@ def quantile_frequencies(
             f"{concrete.min():.4g} .. {concrete.max():.4g}: pass pit_gaussian or pit_samples."
         )
     w = _examples.example_weights(weights, values)
-    return _frequencies(values, jnp.asarray(levels, values.dtype), w)
+    asked = jnp.asarray(levels, values.dtype)
+    known = _examples.known(asked)
+    if known is not None and not ((known >= 0) & (known <= 1)).all():
+        raise ValueError(f"levels must be in [0, 1], got {known.min():.4g} .. {known.max():.4g}.")
+    return _frequencies(values, asked, w)
 
 
 def quantile_calibration_error(
@@ -108,6 +112,11 @@ def _low_high(low: ArrayIn, high: ArrayIn) -> tuple[Array, Array]:
     lower, upper = _examples.floats(low=low, high=high)
     _examples.check_not_nan("low", lower)
     _examples.check_not_nan("high", upper)
+    if (known := _examples.known(upper - lower)) is not None and (known < 0).mean() > 0.5:
+        raise ValueError(
+            f"low must be at most high, and is above it in {int((known < 0).sum())} of "
+            f"{known.size} intervals: exchange the two. (A few crossing quantiles are accepted.)"
+        )
     return lower, upper
 
 

@@ -17,7 +17,7 @@ from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
 from bnn_jax.transforms import batch_statistics
-from bnn_jax.transforms.call_arguments import check_arguments
+from bnn_jax.transforms.call_arguments import check_arguments, check_posterior, check_random
 from bnn_jax.transforms.conversion_report import ConversionReport, report
 
 
@@ -94,6 +94,7 @@ class BayesianModel:
         self, posterior: PyTree, *inputs: PyTree, variables: PyTree = None, **kwargs: PyTree
     ) -> PyTree:
         """Returns the network's output at the posterior mean, at the cost of the plain network."""
+        check_posterior(posterior, self.posterior, call="model.mean_apply(model.posterior, x)")
         state = self.variables if variables is None else variables
         return call_checked(self.network, gaussian.mean(posterior), state, inputs, kwargs)
 
@@ -106,7 +107,12 @@ class BayesianModel:
         )
 
     def kl(self, posterior: PyTree, **options: PyTree) -> Float[Array, ""]:
-        """Returns KL(posterior || prior) in nats; options are those of `priors.kl_by_weight`."""
+        """Returns KL(posterior || prior) in nats; options are those of `priors.kl_by_weight`.
+
+        Raises:
+            ValueError: the posterior has other Gaussian leaves than the model.
+        """
+        check_random(posterior, self.posterior)
         return priors.kl_divergence(posterior, self.prior, **options)
 
     def mean(self, posterior: PyTree) -> PyTree:

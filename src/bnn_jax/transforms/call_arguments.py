@@ -1,43 +1,54 @@
-"""Checks of the arguments of `BayesianModel.apply`."""
+"""Checks of the arguments of the methods of `BayesianModel`."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from bnn_jax.gaussian import is_gaussian
+from bnn_jax import gaussian
+from bnn_jax._parameters import check_key, describe
 from bnn_jax.noise import Draw
 
 
 def check_arguments(key: object, posterior: PyTree, expected: PyTree) -> None:
-    """Checks the key and the posterior, which must have the structure of `expected`.
+    """Checks the key and the posterior of a call.
 
     Raises:
         TypeError: the key is not a JAX key, or the posterior is an array, such as the inputs.
     """
-    if not (isinstance(key, Draw) or _is_key(key)):
-        raise TypeError(
-            f"key must be a JAX key such as jax.random.key(0), got {_describe(key)}: call "
-            "model.apply(key, posterior, x)."
-        )
+    if not isinstance(key, Draw):
+        check_key(key, "model.apply(key, posterior, x)")
+    check_posterior(posterior, expected, call="model.apply(key, model.posterior, x)")
+
+
+def check_posterior(posterior: PyTree, expected: PyTree, *, call: str) -> None:
+    """Checks that a posterior is a tree, unless `expected` is a single leaf.
+
+    Raises:
+        TypeError: it is an array, such as the inputs, or None.
+    """
     is_array = isinstance(posterior, jax.Array | np.ndarray | np.generic | float | int)
-    one_leaf = is_gaussian(expected) or jax.tree_util.all_leaves([expected])
+    one_leaf = gaussian.is_gaussian(expected) or jax.tree_util.all_leaves([expected])
     if posterior is None or (is_array and not one_leaf):
         raise TypeError(
-            f"posterior must be a tree like model.posterior, got {_describe(posterior)}: call "
-            "model.apply(key, model.posterior, x)."
+            f"posterior must be a tree like model.posterior, got {describe(posterior)}: call "
+            f"{call}."
         )
 
 
-def _is_key(key: object) -> bool:
-    if not isinstance(key, jax.Array):
-        return False
-    return bool(jnp.issubdtype(key.dtype, jax.dtypes.prng_key)) or (
-        key.shape == (2,) and key.dtype == jnp.uint32
+def check_random(posterior: PyTree, expected: PyTree) -> None:
+    """Checks that a posterior has the random weights of `expected`.
+
+    Raises:
+        ValueError: it has others, or none.
+    """
+    found, wanted = (
+        {path: leaf.shape for path, leaf in gaussian.random_leaves(tree).items()}
+        for tree in (posterior, expected)
     )
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, jax.Array | np.ndarray):
-        return f"an array of shape {value.shape}"
-    return f"a {type(value).__name__}" if isinstance(value, dict) else repr(value)
+    if found != wanted:
+        name = next(n for n in [*wanted, *found] if found.get(n) != wanted.get(n))
+        raise ValueError(
+            "posterior must have the Gaussian leaves of model.posterior: the shape of "
+            f"{name or 'the whole'} is {found.get(name, 'missing')}, and the model's is "
+            f"{wanted.get(name, 'missing')}."
+        )

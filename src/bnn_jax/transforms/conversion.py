@@ -16,10 +16,12 @@ from fnmatch import fnmatchcase
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import KeyPath
 from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian, priors
+from bnn_jax._parameters import check_key, describe
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.interpreter.estimators import check_estimator
 from bnn_jax.networks.network import as_network
@@ -84,8 +86,7 @@ def to_bnn(
         )
     network = as_network(model, variables)
     chosen = set(select(where, network, inputs))
-    if not 0 < initial_std < math.inf:
-        raise ValueError(f"initial_std must be positive and finite, got {initial_std!r}.")
+    _check_options(initial_std, fresh, estimator)
     keys = None if fresh is None else gaussian.leaf_keys(fresh, network.params)
 
     def start(path: KeyPath, leaf: Array, *key: PRNGKey) -> Gaussian | Array:
@@ -108,6 +109,20 @@ def to_bnn(
     )
 
 
+def _check_options(initial_std: float, fresh: object, estimator: object) -> None:
+    plain = isinstance(initial_std, int | float | np.number) and not isinstance(initial_std, bool)
+    if not plain and not (isinstance(initial_std, jax.Array) and initial_std.ndim == 0):
+        raise TypeError(f"initial_std must be a number, got {describe(initial_std)}.")
+    if not 0 < initial_std < math.inf:
+        raise ValueError(f"initial_std must be positive and finite, got {initial_std!r}.")
+    if fresh is not None:
+        check_key(fresh, "to_bnn(..., fresh=key)")
+    if not isinstance(estimator, str | Mapping):
+        raise TypeError(
+            f"estimator must be a name, or a mapping {{pattern: name}}, got {describe(estimator)}."
+        )
+
+
 def _estimators(estimator: str | Mapping[str, str], paths: list[str]) -> dict[str, str]:
     if isinstance(estimator, str):
         return dict.fromkeys(paths, check_estimator(estimator))
@@ -123,6 +138,11 @@ def _estimators(estimator: str | Mapping[str, str], paths: list[str]) -> dict[st
 
 def _fit_prior(prior: Prior | PyTree, posterior: PyTree) -> Prior | PyTree:
     """Checks a prior against the shapes of the posterior, and returns it for the random leaves."""
+    if isinstance(prior, type | str | int | float):
+        raise TypeError(
+            "prior must be a prior such as NormalPrior(std=1.0), or a tree of them, got "
+            f"{describe(prior)}."
+        )
     if isinstance(prior, Prior):
         return prior
     given = priors.prior_leaves(prior)

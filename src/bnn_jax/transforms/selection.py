@@ -120,4 +120,5 @@ def _no_match(what: str, glob: str, leaves: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(glob, leaves, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(leaves)
-    return f"{what} matches no weight.{hint} The network's weights are: {shown}."
+    kinds = "" if any(map(_is_float, leaves.values())) else " None is floating point."
+    return f"{what} matches no weight.{hint} The network's weights are: {shown}.{kinds}"

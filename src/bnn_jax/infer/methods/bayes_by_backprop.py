@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, PyTree
 from bnn_jax import gaussian, objective, priors, train
 from bnn_jax.gaussian import Gaussian
 from bnn_jax.infer import deterministic
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers, check_optimizer
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import apply
 from bnn_jax.infer.problem import Batch, Problem
@@ -91,6 +92,18 @@ class BayesByBackprop:
 
     def __post_init__(self) -> None:
         check_positive(self.name, learning_rate=self.learning_rate)
+        check_numbers(self.name, kl_warmup=self.kl_warmup)
+        check_counts(self.name, num_samples=self.num_samples, kl_every=self.kl_every)
+        check_optimizer(self.name, self.optimizer)
+        if self.average is not None and not 0.0 <= self.average < 1.0:
+            raise ValueError(
+                f"{self.name}: average must be at least 0 and below 1, got {self.average!r}."
+            )
+        if self.antithetic and self.num_samples % 2:
+            raise ValueError(
+                f"{self.name}: num_samples must be even with antithetic pairs, got "
+                f"{self.num_samples}."
+            )
         if not 0.0 <= self.kl_warmup <= 1.0:
             raise ValueError(
                 f"{self.name}: kl_warmup is a fraction of the steps, 0 to 1, got {self.kl_warmup}."

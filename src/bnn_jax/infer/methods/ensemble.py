@@ -58,7 +58,7 @@ class Ensemble:
     name: ClassVar[str] = "ensemble"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, Method):
+        if isinstance(self.method, type) or not isinstance(self.method, Method):
             raise TypeError(
                 "ensemble: method must be an inference method, such as infer.map(), got "
                 f"{self.method!r}."

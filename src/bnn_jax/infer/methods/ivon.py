@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax import gaussian, noise
 from bnn_jax.gaussian import Gaussian, Leaf
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.bayes_by_backprop import normal_prior
 from bnn_jax.infer.methods.map import apply
@@ -107,14 +108,13 @@ class IVON:
     def __post_init__(self) -> None:
         rates = ("learning_rate", "rest_learning_rate", "hess_init", "temperature")
         check_positive(self.name, **{name: getattr(self, name) for name in rates})
+        check_counts(self.name, num_samples=self.num_samples, accumulate=self.accumulate)
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
+            if value is not None:
+                check_numbers(self.name, **{name: value})
             if value is not None and not 0.0 <= value < 1.0:
                 raise ValueError(f"ivon: {name} must be in [0, 1), got {value!r}.")
-        for name in ("num_samples", "accumulate"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"ivon: {name} must be an integer of at least 1, got {value!r}.")
 
     def build(self, problem: Problem) -> Inference:
         centres, decays = _weight_decay(problem)

@@ -29,6 +29,7 @@ from bnn_jax.gaussian import Leaf, path_name
 from bnn_jax.infer import laplace_factors
 from bnn_jax.infer.current_variables import current_variables
 from bnn_jax.infer.curvature import Curvature, curvature_of
+from bnn_jax.infer.hyperparameters import check_flags, check_optimizer
 from bnn_jax.infer.laplace_factors import PriorPrecision, prior_of
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import MAP
@@ -107,6 +108,8 @@ class Laplace:
 
     def __post_init__(self) -> None:
         check_positive(self.name, learning_rate=self.learning_rate)
+        check_flags(self.name, constant=self.constant)
+        check_optimizer(self.name, self.optimizer)
         _check_choice("curvature", self.curvature, get_args(Structure))
         _check_choice("prior_precision", self.prior_precision, get_args(PriorPrecision))
         _check_choice("predictive", self.predictive, get_args(Predictive))

@@ -18,6 +18,7 @@ import optax
 from jaxtyping import PyTree
 
 from bnn_jax.gaussian import Leaf
+from bnn_jax.infer.hyperparameters import check_flags, check_optimizer
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
@@ -65,6 +66,8 @@ class MAP:
 
     def __post_init__(self) -> None:
         check_positive("map", learning_rate=self.learning_rate)
+        check_flags("map", constant=self.constant)
+        check_optimizer("map", self.optimizer)
 
     def build(self, problem: Problem) -> Inference:
         optimizer = problem.masked(self.optimizer or adam(self, problem.num_steps))

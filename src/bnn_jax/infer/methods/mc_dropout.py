@@ -23,6 +23,7 @@ import optax
 from flax import linen
 from jaxtyping import Array, Float, PyTree
 
+from bnn_jax.infer.hyperparameters import check_numbers, check_optimizer
 from bnn_jax.infer.mc_dropout import MCDropout as Masks
 from bnn_jax.infer.mc_dropout import Where, with_dropout
 from bnn_jax.infer.method import Inference, Info, check_positive
@@ -56,7 +57,9 @@ class MCDropout:
 
     def __post_init__(self) -> None:
         check_positive(self.name, learning_rate=self.learning_rate)
-        if isinstance(self.rate, bool) or not 0.0 <= self.rate < 1.0:
+        check_numbers(self.name, rate=self.rate)
+        check_optimizer(self.name, self.optimizer)
+        if not 0.0 <= self.rate < 1.0:
             raise ValueError(f"mc_dropout: rate must be in [0, 1), got {self.rate!r}.")
 
     def build(self, problem: Problem) -> Inference:

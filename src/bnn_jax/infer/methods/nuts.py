@@ -25,6 +25,7 @@ from bnn_jax import gaussian
 from bnn_jax._extras import optional_import
 from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.diagnostics import effective_sample_size, r_hat
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.infer.warm_up import WarmUp, Weights, strong
@@ -83,8 +84,7 @@ class NUTS:
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.max_doublings < 1:
-            raise ValueError(f"nuts: max_doublings must be at least 1, got {self.max_doublings}.")
+        check_counts(self.name, max_doublings=self.max_doublings)
 
     def transition(self, blackjax: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Returns (init, kernel) with kernel(key, state, logdensity, step size, inverse mass)."""
@@ -115,8 +115,7 @@ class HMC:
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.leapfrogs < 1:
-            raise ValueError(f"hmc: leapfrogs must be at least 1, got {self.leapfrogs}.")
+        check_counts(self.name, leapfrogs=self.leapfrogs)
 
     def transition(self, blackjax: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Returns (init, kernel) with kernel(key, state, logdensity, step size, inverse mass)."""
@@ -133,11 +132,9 @@ def _check(method: NUTS | HMC) -> None:
         raise ValueError(
             f"{method.name}: target_acceptance must be below 1, got {method.target_acceptance}."
         )
-    for name, least in (("warmup", 20), ("chains", 1)):
-        if getattr(method, name) < least:
-            raise ValueError(
-                f"{method.name}: {name} must be at least {least}, got {getattr(method, name)}."
-            )
+    check_counts(method.name, least=20, warmup=method.warmup)
+    check_counts(method.name, chains=method.chains)
+    check_numbers(method.name, jitter=method.jitter)
     if not 0.0 <= method.jitter < float("inf"):
         raise ValueError(f"{method.name}: jitter must be at least 0, got {method.jitter}.")
 

@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from bnn_jax.gaussian import Leaf
 from bnn_jax.infer import sample_buffer
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.sgld import normal_like, only_trained
 from bnn_jax.infer.problem import Batch, Problem
@@ -79,6 +80,8 @@ class SGHMC:
 
     def __post_init__(self) -> None:
         check_positive(self.name, step_size=self.step_size, temperature=self.temperature)
+        check_numbers(self.name, exploration=self.exploration, friction=self.friction)
+        check_counts(self.name, num_samples=self.num_samples, cycles=self.cycles)
         if not 0.0 < self.friction <= 1.0:
             raise ValueError(
                 f"sghmc: friction must be above 0 and at most 1, got {self.friction!r}."

@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 from bnn_jax import noise
 from bnn_jax.gaussian import Leaf
 from bnn_jax.infer import sample_buffer
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.noise import PRNGKey
@@ -74,6 +75,8 @@ class SGLD:
 
     def __post_init__(self) -> None:
         check_positive(self.name, step_size=self.step_size, temperature=self.temperature)
+        check_numbers(self.name, exploration=self.exploration)
+        check_counts(self.name, num_samples=self.num_samples, cycles=self.cycles)
         sample_buffer.Schedule(self.num_samples * 10**6, *self._schedule)
 
     @property

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bnn_jax.gaussian import Leaf
 from bnn_jax.infer.current_variables import current_variables
+from bnn_jax.infer.hyperparameters import check_counts, check_numbers, check_optimizer
 from bnn_jax.infer.method import Inference, Info, check_positive
 from bnn_jax.infer.methods.map import apply
 from bnn_jax.infer.problem import Batch, Problem
@@ -110,12 +111,13 @@ class SWAG:
         check_positive(self.name, learning_rate=self.learning_rate)
         if self.swag_learning_rate is not None:
             check_positive(self.name, swag_learning_rate=self.swag_learning_rate)
+        check_numbers(self.name, start=self.start)
+        check_optimizer(self.name, self.optimizer)
+        check_counts(self.name, least=2, rank=self.rank)
+        if self.every is not None:
+            check_counts(self.name, every=self.every)
         if not 0.0 <= self.start < 1.0:
             raise ValueError(f"swag: start must be a fraction in [0, 1), got {self.start!r}.")
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 2:
-            raise ValueError(f"swag: rank must be an integer of at least 2, got {self.rank!r}.")
-        if self.every is not None and (not isinstance(self.every, int) or self.every < 1):
-            raise ValueError(f"swag: every must be an integer of at least 1, got {self.every!r}.")
 
     def build(self, problem: Problem) -> Inference:
         first = int(self.start * problem.num_steps)
