@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnn_jax import NormalPrior, fit, infer, likelihoods, to_bnn
+from bnn_jax import Fit, NormalPrior, fit, infer, likelihoods, to_bnn
 from bnn_jax.fitting.watch import Watch
 
 EVENTS = ("open", "write", "fsync", "rename", "unlink", "step")
@@ -50,16 +50,13 @@ def network(params: Any, x: jax.Array) -> jax.Array:
     return jnp.tanh(x @ params["first"]) @ params["last"]
 
 
-def main() -> None:
+def fitted(folder: str | Path) -> Fit:
     """Runs the fit to its end, from its checkpoint if there is one."""
-    folder, result = sys.argv[1:3]
-    if len(sys.argv) > 3:
-        kill_at(sys.argv[3], int(sys.argv[4]))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(24, 3)).astype(np.float32)
     y = x[:, :1] - x[:, 1:2]
     params = {"first": 0.5 * jnp.ones((3, 4)), "last": jnp.ones((4, 1))}
-    fitted = fit(
+    return fit(
         jax.random.key(0),
         to_bnn(network, params, prior=NormalPrior(std=1.0)),
         (x, y),
@@ -71,8 +68,16 @@ def main() -> None:
         checkpoint_minutes=1e-6,
         progress=False,
     )
-    leaves = [np.asarray(leaf).tobytes().hex() for leaf in jax.tree.leaves(fitted.posterior)]
-    losses = [str(line["loss"]) for line in fitted.history]
+
+
+def main() -> None:
+    """Runs the fit and writes its result."""
+    folder, result = sys.argv[1:3]
+    if len(sys.argv) > 3:
+        kill_at(sys.argv[3], int(sys.argv[4]))
+    found = fitted(folder)
+    leaves = [np.asarray(leaf).tobytes().hex() for leaf in jax.tree.leaves(found.posterior)]
+    losses = [str(line["loss"]) for line in found.history]
     Path(result).write_text("\n".join([*leaves, *losses]) + "\n")
 
 
