@@ -38,7 +38,7 @@ def test_a_shipped_config_loads_and_its_dump_loads_unchanged(path: Path, tmp_pat
     [
         "model={name: mlp, hidden: [400, 400]}",
         "prior={name: student_t, df: 3, scale: 0.1}",
-        "prior={name: laplace, scale: 1.0e-300}",
+        "prior={name: laplace, scale: 1.0e-30}",
         "posterior={mean_init: normal}",
         "posterior.where=[conv1/*, fc1/kernel]",
         "estimator={'conv*': flipout, '*': local_reparam}",

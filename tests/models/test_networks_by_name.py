@@ -175,14 +175,18 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "missing": ("mlp", {}, "mlp needs the argument 'hidden'. It takes hidden, dtype"),
     "no vocabulary": ("text_transformer", {"width": 8}, "needs the argument 'vocabulary'"),
     "null vocabulary": ("text_transformer", {"vocabulary": None}, "vocabulary .* got None"),
-    "zero": ("vit", {"layers": 0}, "layers of vit must be a whole number of at least 1, got 0"),
+    "zero": ("vit", {"layers": 0}, "layers of vit must be a whole number from 1 to 1000, got 0"),
     "float": ("wide_resnet", {"width": 2.5}, "width of wide_resnet must be a whole .* got 2.5"),
     "truth": ("lstm", {"layers": True}, "layers of lstm must be a whole .* got True"),
     "text": ("lstm", {"width": "8"}, "width of lstm must be a whole .* got '8'"),
     "list": ("mlp", {"hidden": 8}, "hidden of mlp must be a list of whole numbers"),
     "list of text": ("cnn", {"channels": ["a"]}, r"channels of cnn must be a list .* got \['a'\]"),
     "rate": ("cnn", {"dropout": 1.0}, "dropout of cnn must be a number from 0 to 1"),
-    "padding": ("lstm", {"padding_token": -1}, "padding_token of lstm .* at least 0, got -1"),
+    "padding": (
+        "lstm",
+        {"padding_token": -1},
+        "padding_token of lstm .* from 0 to 1000000000, got -1",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from bnn_jax._extras import MissingExtra, optional_import
 
 BAD_INPUT, INTERRUPTED = 2, 130
+MAX_LINE = 2000  # characters of an error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,5 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = BAD_INPUT) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    line = " ".join(message.split())
+    line = line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    print(f"error: {line}", file=sys.stderr)
     return code

@@ -77,6 +77,11 @@ def user_errors() -> Iterator[None]:
             raise Failure(str(error), STORAGE) from error
         raise ConfigError(str(error)) from error
     except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise ConfigError(
+                f"out of memory ({str(error)[:200]}): lower training.batch_size, the sizes of the "
+                "network or of the data."
+            ) from error
         if not _is_storage(error):
             raise
         raise Failure(f"storage: {error}", STORAGE) from error

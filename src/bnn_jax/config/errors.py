@@ -15,16 +15,34 @@ from pydantic.fields import FieldInfo
 ANY_NAME = "any other name"  # the tag of the one section in a union that has no fixed name
 
 
+MAX_MESSAGE, MAX_MISTAKES = 2000, 10
+
+
 class ConfigError(ValueError):
-    """Invalid settings; the message is one line."""
+    """Invalid settings; the message is one line of bounded length."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(cut(" ".join(message.split()), MAX_MESSAGE))
+
+
+class OutOfRange(ValueError):
+    """A number that is of the right kind, and outside of the range that its rule gives."""
+
+
+def cut(text: str, limit: int = 60) -> str:
+    """Returns the text, cut off if it is longer than the limit."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """Returns the value as written in the file, cut off if it is long."""
+    plain = {None: "null", True: "true", False: "false"}
+    return cut(plain[value] if value is None or isinstance(value, bool) else repr(value))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns `, did you mean 'x'?`, or an empty string if no known word is similar."""
-    found = difflib.get_close_matches(word, list(known), n=1)
+    found = difflib.get_close_matches(cut(word), list(known), n=1)
     return f", did you mean {found[0]!r}?" if found else ""
 
 
@@ -33,25 +51,33 @@ def explain(error: ValidationError, schema: type[BaseModel], raw: object) -> str
     messages: dict[str, str] = {}
     mistakes = sorted(error.errors(include_url=False), key=lambda m: m["type"] == "missing")
     suggested: set[str] = set()
+    more: set[str] = set()
     for mistake in mistakes:
         path, section, field = _resolve(mistake["loc"], schema)
         name = ".".join(path)
         if name in messages or name in suggested:
             continue
+        if len(messages) == MAX_MISTAKES:
+            more.add(name)
+            continue
         match mistake["type"]:
             case "extra_forbidden" | "invalid_key":
                 messages[name] = _unknown_key(path, section, schema)
-                close = difflib.get_close_matches(path[-1], section.model_fields, n=1)
+                close = difflib.get_close_matches(cut(path[-1]), section.model_fields, n=1)
                 suggested.update(".".join([*path[:-1], key]) for key in close)
             case "missing" | "union_tag_not_found" if _value(raw, path) is _ABSENT or (
                 isinstance(_value(raw, path), dict)
             ):
                 messages[name] = _missing(name, field)
+            case "value_error" if isinstance(mistake["ctx"]["error"], OutOfRange):
+                rule = mistake["ctx"]["error"]
+                messages[name] = f"{name!r} must be {rule}, got {shown(_value(raw, path))}"
             case "value_error" if field is None or _is_section(field):
                 messages[name] = str(mistake["ctx"]["error"])
             case _:
                 messages[name] = _wrong_value(name, field, _value(raw, path))
-    return "; ".join(messages.values())
+    rest = [f"and {len(more)} more"] if more else []
+    return "; ".join([*messages.values(), *rest])
 
 
 _ABSENT = object()
@@ -146,14 +172,15 @@ def _unknown_key(path: list[str], section: type[BaseModel], schema: type[BaseMod
     if name is not None:  # one of several sections, chosen by its name
         hint, place = nearest(key, known), f"{place} with name {name}"
     else:
-        hint = nearest(key, known) or _elsewhere(key, schema)
-    return f"unknown key {'.'.join(path)!r}{hint} ({place} has the keys {', '.join(known)})"
+        hint = nearest(key, known) or _elsewhere(path, schema)
+    return f"unknown key {shown('.'.join(path))}{hint} ({place} has the keys {', '.join(known)})"
 
 
-def _elsewhere(key: str, schema: type[BaseModel]) -> str:
+def _elsewhere(path: list[str], schema: type[BaseModel]) -> str:
+    *_, key = path
     for name, field in schema.model_fields.items():
         section = _main_section(field)
-        if section is not None and key in section.model_fields:
+        if section is not None and key in section.model_fields and path != [name, key]:
             return f", did you mean '{name}.{key}'?"
     return ""
 
@@ -177,28 +204,21 @@ def _wrong_value(name: str, field: FieldInfo | None, value: object) -> str:
         formats = [tag for tag, s in _choices(field).items() if "format" in s.model_fields]
         given = value["format"]
         hint = nearest(str(given), formats)
-        return f"'{name}.format' must be one of {', '.join(formats)}, got {_shown(given)}{hint}"
+        return f"'{name}.format' must be one of {', '.join(formats)}, got {shown(given)}{hint}"
     section = _main_section(field)
     if section is not None:
         keys = ", ".join(section.model_fields)
-        return f"{name!r} must be a section with the keys {keys}, got {_shown(value)}"
+        return f"{name!r} must be a section with the keys {keys}, got {shown(value)}"
     if field is not None and (choices := _choices(field)):
         if not isinstance(value, dict):
             first = next(iter(choices))
-            return f"{name!r} must be a section such as {{name: {first}, ...}}, got {_shown(value)}"
+            return f"{name!r} must be a section such as {{name: {first}, ...}}, got {shown(value)}"
         tag = value.get("name")
         hint = nearest(str(tag), choices)
-        return f"'{name}.name' must be one of {', '.join(choices)}, got {_shown(tag)}{hint}"
+        return f"'{name}.name' must be one of {', '.join(choices)}, got {shown(tag)}{hint}"
     words = _literals(field.annotation) if field is not None else []
     hint = nearest(value, words) if isinstance(value, str) else ""
-    return f"{name!r} must be {_rule_of(field)}, got {_shown(value)}{hint}"
-
-
-def _shown(value: object) -> str:
-    """Returns the value as written in the file, shortened if it is long."""
-    plain = {None: "null", True: "true", False: "false"}
-    text = plain[value] if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{name!r} must be {_rule_of(field)}, got {shown(value)}{hint}"
 
 
 def _rule_of(field: FieldInfo | None) -> str:

@@ -17,6 +17,7 @@ from bnn_jax.config.types import (
     Positive,
     Section,
     Share,
+    StepSamples,
 )
 
 Width = Annotated[int, Field(strict=True, ge=1, le=10, description="a whole number from 1 to 10")]
@@ -42,7 +43,7 @@ class BayesByBackprop(Method):
     name: Literal["bayes_by_backprop"]
     learning_rate: Positive | None = None
     kl_warmup: Share | None = None
-    num_samples: Count | None = None
+    num_samples: StepSamples | None = None
     antithetic: Flag | None = None
     sticking_the_landing: Flag | None = None
     learn_prior: Flag | None = None
@@ -56,7 +57,7 @@ class Ivon(Method):
     beta1: Momentum | None = None
     beta2: Momentum | None = None
     hess_init: Positive | None = None
-    num_samples: Count | None = None
+    num_samples: StepSamples | None = None
     accumulate: Count | None = None
     temperature: Positive | None = None
     rest_learning_rate: Positive | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from bnn_jax.config import yaml_text
-from bnn_jax.config.errors import ConfigError
+from bnn_jax.config.errors import ConfigError, shown
 
 
 def parse(text: str) -> tuple[str, object]:
@@ -16,10 +16,10 @@ def parse(text: str) -> tuple[str, object]:
     keys = name.split(".")
     if not equals or not value.strip() or not all(key and key == key.strip() for key in keys):
         raise ConfigError(
-            f"override {text!r} must have the form section.key=value, such as training.epochs=2 "
-            "(section.key=null removes a value)"
+            f"override {shown(text)} must have the form section.key=value, such as "
+            "training.epochs=2 (section.key=null removes a value)"
         )
-    return name, yaml_text.parse(value, source=f"override {text!r}")
+    return name, yaml_text.parse(value, source=f"override {shown(text)}")
 
 
 def apply(raw: dict[str, object], text: str, sections: Collection[str] | None) -> None:
@@ -37,7 +37,7 @@ def apply(raw: dict[str, object], text: str, sections: Collection[str] | None) -
     *parents, last = keys = name.split(".")
     if sections is not None and keys[0] not in sections:
         raise ConfigError(
-            f"override {text!r}: only {', '.join(sections)} can be changed here, such as "
+            f"override {shown(text)}: only {', '.join(sections)} can be changed here, such as "
             "evaluation.num_samples=64; train a new run to change anything else"
         )
     target = raw
@@ -46,7 +46,7 @@ def apply(raw: dict[str, object], text: str, sections: Collection[str] | None) -
         if not isinstance(child, dict):
             place = ".".join(keys[:depth])
             raise ConfigError(
-                f"override {text!r}: {place} is {child!r}, which has no keys: "
+                f"override {shown(text)}: {place} is {shown(child)}, which has no keys: "
                 f"set it as a whole with {place}=value"
             )
         target = child

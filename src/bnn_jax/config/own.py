@@ -1,14 +1,12 @@
 """The sections of a config for own data and own networks."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from bnn_jax.config.types import Count, CountOrZero, Flag, Name, NotNegative, Section
+from bnn_jax.config.types import Count, CountOrZero, File, Flag, Name, NotNegative, Section
 
 Names = Annotated[tuple[Name, ...], Field(min_length=1, description="a list of names")]
-File = Annotated[Path, Field(description="the path of a file")]
 Arguments = Annotated[dict[str, JsonValue], Field(description="a mapping of arguments")]
 Task = Literal["classification", "binary", "regression", "counts"]
 Missing = Literal["error", "mean", "median", "most_frequent"]

@@ -20,7 +20,7 @@ from bnn_jax.config import overrides as overriding
 from bnn_jax.config import yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
 from bnn_jax.config.errors import ConfigError as ConfigError
-from bnn_jax.config.errors import explain, nearest
+from bnn_jax.config.errors import cut, explain, nearest, shown
 from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon, check_starts
 from bnn_jax.config.network import Model as Model
 from bnn_jax.config.sections import (
@@ -257,7 +257,7 @@ def load(
     path = Path(path)
     raw = yaml_text.parse(_read(path), source=str(path))
     if not isinstance(raw, dict):
-        what = "is empty" if raw is None else f"holds {raw!r}"
+        what = "is empty" if raw is None else f"holds {shown(raw)}"
         raise ConfigError(
             f"{path} {what}: it must hold sections ({', '.join(Config.model_fields)})"
         )
@@ -280,14 +280,16 @@ def dump(config: Config) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:  # also of a pipe or a device, which may have no end
+            return file.read(yaml_text.MAX_BYTES + 1)
     except FileNotFoundError:
         siblings = [str(p) for p in path.parent.glob("*.yaml")]
         hint = nearest(str(path), siblings) or ": give the path of a YAML file"
-        raise ConfigError(f"there is no config file {path}{hint}") from None
-    except OSError as error:
+        raise ConfigError(f"there is no config file {cut(str(path), 300)}{hint}") from None
+    except (OSError, ValueError) as error:
+        file = f"{cut(str(path), 300)} ({getattr(error, 'strerror', None) or error})"
         raise ConfigError(
-            f"cannot read the config file {path} ({error.strerror}): give the path of a YAML file"
+            f"cannot read the config file {file}: give the path of a YAML file"
         ) from None
 
 

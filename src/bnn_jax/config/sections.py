@@ -2,9 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bnn_jax.config.types import (
+    Bins,
     Count,
     Flag,
     Folder,
@@ -14,8 +15,11 @@ from bnn_jax.config.types import (
     NotNegative,
     Number,
     Positive,
+    Samples,
     Section,
     Share,
+    StepSamples,
+    short,
 )
 
 
@@ -32,7 +36,7 @@ class MLP(Section):
     """Dense layers with ReLU, as in Blundell et al. 2015, arXiv:1505.05424."""
 
     name: Literal["mlp"]
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)]
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(short)]
 
 
 class NormalPrior(Section):
@@ -152,7 +156,7 @@ class Objective(Section):
     bnn_factor: NotNegative | None = None
     num_data: Literal["train"] | Count | None = None
     kl_schedule: KLSchedule = ConstantKL(name="constant")
-    num_samples: Count = 1
+    num_samples: StepSamples = 1
     antithetic: Flag = False
     reverse_kl: Flag = False
     kl_every: Count = 1  # steps between values of the KL; every step uses its gradient
@@ -223,10 +227,10 @@ class Evaluation(Section):
 
     ECE_BINS: ClassVar[int] = 15
 
-    num_samples: Count = 32
+    num_samples: Samples = 32
     antithetic: Flag = True  # pairs with opposite noise: same distribution, less variance
     batch_size: Count = 1000
-    ece_bins: Count = ECE_BINS  # for the calibration error of a classifier
+    ece_bins: Bins = ECE_BINS  # for the calibration error of a classifier
     temperature: Positive = 1.0  # divides the logits of weight samples, in evaluation only
     ood_temperature: Positive = 1.0  # the same, for additional scores of other data sets (ODIN)
     deterministic_baseline: Flag = True

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bnn_jax._extras import optional_import
+from bnn_jax.data import memory
 from bnn_jax.data.errors import DataError
 
 
@@ -24,6 +25,7 @@ def resize(
     """Resizes all images to size x size; returns the array itself if size is None or unchanged."""
     if size is None or images.shape[1:3] == (size, size):
         return images
+    _check_memory(len(images), size, images.shape[3])
     out = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     for source, target in zip(images, out, strict=True):
         target[...] = resize_one(source, size)
@@ -34,6 +36,7 @@ def resize_one(image: UInt8[np.ndarray, "h w c"], size: int | None) -> UInt8[np.
     """Resizes one image to size x size, each channel independently."""
     if size is None or image.shape[:2] == (size, size):
         return image
+    _check_memory(1, size, image.shape[2])
     with optional_import("Resizing images"):
         from PIL import Image
     planes = [
@@ -41,3 +44,10 @@ def resize_one(image: UInt8[np.ndarray, "h w c"], size: int | None) -> UInt8[np.
         for plane in np.ascontiguousarray(np.moveaxis(image, -1, 0))
     ]
     return np.stack(planes, axis=-1)
+
+
+def _check_memory(count: int, size: int, channels: int) -> None:
+    """Raises DataError if so many images of this size do not fit the memory."""
+    shortage = memory.shortage(float(count) * size * size * channels)
+    if shortage is not None:
+        raise DataError(f"image_size={size} needs {shortage}, for {count} images: lower it.")

@@ -20,6 +20,7 @@ from bnn_jax.config import data as data_sections
 from bnn_jax.config import own, sections
 from bnn_jax.config.schema import Model
 from bnn_jax.config.types import Estimator, estimator_of
+from bnn_jax.experiment import memory_check
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
@@ -79,6 +80,20 @@ def _variables(network: nn.Module, key: PRNGKey, example: Array) -> PyTree:
         return nn.init(lambda module, inputs: module(inputs, **options), network)(init_key, x)
 
     return jax.jit(init)(key, example)
+
+
+def variables_shapes(network: nn.Module | nnx.Module, examples: Images | Points | Arrays) -> PyTree:
+    """Returns the shapes of a linen module's initial variables, which are not computed.
+
+    Returns None for an NNX module, which has them.
+    """
+    if not isinstance(network, nn.Module):
+        return None
+    inputs = examples.train[0]
+    example = jax.eval_shape(
+        examples.as_inputs, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+    )
+    return memory_check.shapes_of(partial(_variables, network), example)
 
 
 def build_model(

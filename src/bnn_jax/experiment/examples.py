@@ -18,12 +18,14 @@ from bnn_jax.config import own
 from bnn_jax.config.data import CurveData, Data, ImageData
 from bnn_jax.config.schema import Model
 from bnn_jax.config.sections import LeNet5
-from bnn_jax.data import Curve
+from bnn_jax.data import Curve, memory
 from bnn_jax.experiment import own_data
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
 
 Column = Float[Array, "_ 1"]
+
+POINT_BYTES = 8.0  # of x and y on the device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +118,16 @@ def load(
 
 
 def draw_points(settings: CurveData, seed: int) -> Points:
-    """Returns training and test points of the curve."""
+    """Returns training and test points of the curve.
+
+    Raises:
+        RunError: they do not fit the memory.
+    """
     curve = data.CURVES[settings.name]
+    count = settings.train_examples + settings.test_examples
+    shortage = memory.shortage(POINT_BYTES * count)
+    if shortage is not None:
+        raise RunError(f"{count} points need {shortage}: lower data.train_examples.")
 
     def columns(count: int, part: int) -> tuple[Column, Column]:
         x, y = curve.draw(count, seed=(seed, part))

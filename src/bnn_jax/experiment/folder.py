@@ -65,10 +65,13 @@ class RunFolder:
         """
         folder = cls(path)
         number = 2
-        while folder.config_file.is_file():
-            folder = cls(folder.path.with_name(f"{Path(path).absolute().name}-{number}"))
-            number += 1
-        existing = next(p for p in (folder.path, *folder.path.parents) if p.exists())
+        try:
+            while folder.config_file.is_file():
+                folder = cls(folder.path.with_name(f"{Path(path).absolute().name}-{number}"))
+                number += 1
+            existing = next(p for p in (folder.path, *folder.path.parents) if p.exists())
+        except (OSError, ValueError) as error:
+            raise _no_folder(folder.path, error) from error
         if not existing.is_dir() or not os.access(existing, os.W_OK):
             raise RunError(
                 f"output.dir {folder.path} cannot be created, because {existing} is not a writable "
@@ -117,9 +120,17 @@ class RunFolder:
         )
 
     def create(self, config: Config) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.is_file():
-            files.atomic_write(self.config_file, configs.dump(config).encode())
+        """Creates the folder with the settings, unless it has them.
+
+        Raises:
+            RunError: it cannot be created.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config_file.is_file():
+                files.atomic_write(self.config_file, configs.dump(config).encode())
+        except OSError as error:
+            raise _no_folder(self.path, error) from error
 
     def write_metrics(self, history: Sequence[Record]) -> None:
         """Adds the line of the last epoch, or replaces the file if it does not precede it."""
@@ -196,6 +207,14 @@ class RunFolder:
                 return checkpointer.restore(path, abstract)
             except (ValueError, OSError, KeyError) as error:
                 raise _unreadable("The deterministic baseline", self.path, error) from error
+
+
+def _no_folder(path: Path, error: Exception) -> RunError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return RunError(
+        f"output.dir {path} cannot be created ({reason}): choose another one, such as "
+        "output.dir=runs/new."
+    )
 
 
 def _unreadable(what: str, path: Path, error: Exception) -> RunError:

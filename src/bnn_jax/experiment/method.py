@@ -9,6 +9,7 @@ from bnn_jax.config import inference as inference_sections
 from bnn_jax.config import sections
 from bnn_jax.config.schema import Config
 from bnn_jax.config.types import Estimator
+from bnn_jax.data.errors import one_line
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.infer.method import Method
 
@@ -51,6 +52,11 @@ def build_schedule(
         )
     if isinstance(settings, sections.CyclicalKL):
         total = epochs * steps_per_epoch
+        if settings.cycles > total:
+            raise RunError(
+                f"objective.kl_schedule.cycles ({settings.cycles}) must be at most the {total} "
+                "steps of the run: lower it."
+            )
         return objective.cyclical(total_steps=total, cycles=settings.cycles, ramp=settings.ramp)
     if isinstance(settings, sections.BlundellKL):
         return objective.blundell(num_batches=steps_per_epoch)
@@ -61,8 +67,18 @@ def build_method(config: Config, *, num_train: int) -> Method:
     """Returns the inference method of the settings.
 
     Raises:
-        RunError: a setting of the objective does not fit the number of steps of an epoch.
+        RunError: a setting of the objective does not fit the number of steps of an epoch, or a
+            hyper-parameter does not fit the others.
     """
+    try:
+        return _build(config, num_train)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"inference: {one_line(error)}") from error
+
+
+def _build(config: Config, num_train: int) -> Method:
     if config.inference is not None:
         return _method(config.inference, config.estimator)
     assert config.objective is not None

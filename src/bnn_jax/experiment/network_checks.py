@@ -15,6 +15,7 @@ from bnn_jax import gaussian, moments
 from bnn_jax.config import own
 from bnn_jax.config.schema import Model
 from bnn_jax.config.types import Estimator
+from bnn_jax.data.errors import one_line
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
@@ -95,9 +96,15 @@ def called(settings: Model, function: Callable[[], Result]) -> Result:
     Raises:
         UserCodeError: the network is the user's own and raised an exception; the message names the
             line of the user's file.
+        RunError: a network by name does not take the inputs.
     """
     if not isinstance(settings, own.FileNetwork | own.ImportedNetwork):
-        return function()
+        try:
+            return function()
+        except (TypeError, ValueError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"model.name {settings.name}: {one_line(error)}") from error
     try:
         return function()
     except RunError:

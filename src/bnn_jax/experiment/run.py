@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax import gaussian, likelihoods, noise
 from bnn_jax.config.schema import Config
-from bnn_jax.experiment import build, network_checks
+from bnn_jax.experiment import build, memory_check, method_check, network_checks
 from bnn_jax.experiment import examples as run_data
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
@@ -210,12 +210,19 @@ def set_up(config: Config) -> Run:
         seed=config.seed,
     )
     network_checks.check_kind(config.model, examples)
+    steps_per_epoch = examples.num_train // config.training.batch_size
+    memory_check.check_steps(config.training.epochs, steps_per_epoch)
+    memory_check.check_padding(config, examples)
+    method = methods.build_method(config, num_train=examples.num_train)
     network = build.build_network(
         config.model,
         num_outputs=build.num_outputs(config.likelihood, examples),
         dtype=config.training.dtype,
         seed=config.seed,
     )
+    shapes = partial(build.variables_shapes, network, examples)
+    variables = network_checks.called(config.model, shapes)
+    memory_check.check_state(config, method, network, variables)
     build_model = partial(
         build.build_model,
         network,
@@ -229,10 +236,12 @@ def set_up(config: Config) -> Run:
     likelihood = build.build_likelihood(config.likelihood)
     network_checks.check_outputs(config.model, model, likelihood, examples)
     network_checks.check_rules(config.estimator, model, examples)
+    memory_check.check_batch(config, method, model, examples)
+    method_check.check(config, method, model, likelihood, examples)
     return Run(
         config=config,
         examples=examples,
         likelihood=likelihood,
         model=model,
-        method=methods.build_method(config, num_train=examples.num_train),
+        method=method,
     )

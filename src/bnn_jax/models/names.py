@@ -92,6 +92,7 @@ def arguments(name: str) -> dict[str, Any]:
     }
 
 
+MAX_DEPTH, MAX_SIZE = 1000, 10**9
 _UNCHECKED = ("dtype", "conv_general_dilated")
 _OR_NONE = (
     ("lstm", "vocabulary"),
@@ -106,24 +107,35 @@ def _parameters(network: type[nn.Module]) -> dict[str, inspect.Parameter]:
 
 def _check(name: str, key: str, value: object) -> None:
     """Raises NetworkError unless a value is of its argument's type."""
-    if key in _UNCHECKED or (value is None and (name, key) in _OR_NONE):
+    is_text = isinstance(value, str)  # from a config
+    if (key in _UNCHECKED and not is_text) or (value is None and (name, key) in _OR_NONE):
         return
-    if key in ("hidden", "channels"):
-        rule = "a list of whole numbers of at least 1"
-        right = isinstance(value, list | tuple) and all(_is_whole(v, 1) for v in value)
+    if key in _UNCHECKED:
+        rule = "float32 or bfloat16" if key == "dtype" else "a function"
+        right = key == "dtype" and value in ("float32", "bfloat16")
+    elif key in ("hidden", "channels"):
+        rule = f"a list of whole numbers of at least 1, at most {MAX_DEPTH} of them"
+        right = (
+            isinstance(value, list | tuple)
+            and len(value) <= MAX_DEPTH
+            and all(_is_whole(v, 1, MAX_SIZE) for v in value)
+        )
     elif key == "dropout":
         rule = "a number from 0 to 1, 1 excluded"
         right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
     else:
         least = 0 if key == "padding_token" else 1
-        rule = f"a whole number of at least {least}"
-        right = _is_whole(value, least)
+        most = MAX_DEPTH if key in ("layers", "depth") else MAX_SIZE
+        rule = f"a whole number from {least} to {most}"
+        right = _is_whole(value, least, most)
     if not right:
-        raise NetworkError(f"{key} of {name} must be {rule}, got {value!r}.")
+        got = repr(value)
+        got = got if len(got) <= 60 else got[:57] + "..."
+        raise NetworkError(f"{key} of {name} must be {rule}, got {got}.")
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
