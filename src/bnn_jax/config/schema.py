@@ -287,10 +287,9 @@ def _read(path: Path) -> bytes:
         hint = nearest(str(path), siblings) or ": give the path of a YAML file"
         raise ConfigError(f"there is no config file {cut(str(path), 300)}{hint}") from None
     except (OSError, ValueError) as error:
-        file = f"{cut(str(path), 300)} ({getattr(error, 'strerror', None) or error})"
-        raise ConfigError(
-            f"cannot read the config file {file}: give the path of a YAML file"
-        ) from None
+        shown_path = f"{cut(str(path), 300)} ({getattr(error, 'strerror', None) or error})"
+        message = f"cannot read the config file {shown_path}: give the path of a YAML file"
+        raise ConfigError(message) from None
 
 
 def _rename(raw: dict[str, object]) -> None:

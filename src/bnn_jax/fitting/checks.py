@@ -1,5 +1,6 @@
 """Checks of the arguments and data of `fit`, before any work."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +14,15 @@ from bnn_jax.likelihoods import Bernoulli, Categorical, Likelihood
 from bnn_jax.noise import Draw, PRNGKey
 
 Data = tuple[PyTree, Any]
+
+
+def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any]:
+    """Refuses arguments of `fit`, given by name; returns inputs and targets."""
+    arguments.check(given)
+    inputs, targets = checked(given["data"], given["likelihood"], "data")
+    if given["validation"] is not None:
+        checked(given["validation"], given["likelihood"], "validation")
+    return inputs, targets
 
 
 def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]:

@@ -21,7 +21,7 @@ import jax
 
 from bnn_jax.devices import MeshLike, Placement
 from bnn_jax.fitting import checkpoint as checkpoints
-from bnn_jax.fitting import arguments, checks, shapes, training_data
+from bnn_jax.fitting import checks, shapes, training_data
 from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.diagnosis import diagnose
@@ -132,14 +132,11 @@ def fit(
         LockedError: another process uses the checkpoint folder.
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
     """
-    arguments.check(locals())
-    inputs, targets = checks.checked(data, likelihood, "data")
+    inputs, targets = checks.checked_arguments(locals())
     checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
     num_data, keys = len(targets), Keys.of(key)
     batch_size = num_data if method.whole_data else batch_size
     checks.check_batch_size(batch_size, num_data)
-    if validation is not None:
-        checks.checked(validation, likelihood, "validation")
     placement = Placement.of(mesh)
     scaling = training_data.standardizer(inputs, targets, likelihood, standardize)
     examples = training_data.on_device(inputs, targets, scaling, placement)
