@@ -266,6 +266,7 @@ METHODS = [
     (["inference.name=swagg"], "inference.name"),
     (["inference={name: map, rank: 3}"], "rank"),
     (["inference={name: swag, friction: 0.5}"], "friction"),
+    (["inference={name: swag}", "training.epochs=1"], "fewer than 2 iterates"),
     (["inference={name: nuts, learning_rate: 0.1}"], "learning_rate"),
     (["inference={name: nuts, max_doublings: 99}"], "max_doublings"),
     (["inference={name: ensemble}"], "inference.method"),
