@@ -210,8 +210,15 @@ class Optimizer(Section):
         return self
 
 
+class MeshSizes(Section):
+    """The devices along each axis of a mesh: for examples, and for samples and ensemble members."""
+
+    data: Count = 1
+    samples: Count = 1
+
+
 class Training(Section):
-    """The length of training, its batches and its precision."""
+    """The length of training, its batches and its precision, and the devices that it uses."""
 
     epochs: Count
     batch_size: Count
@@ -220,6 +227,17 @@ class Training(Section):
     generator: Literal["threefry", "threefry13", "hash", "rbg", "jax"] | None = None
     evaluate_every: Count = 1
     checkpoint_every: Count = 1
+    devices: Literal["all"] | Count = "all"
+    mesh: MeshSizes | None = None  # null: all devices divide the examples
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.mesh is not None and self.devices != "all":
+            raise ValueError(
+                f"training.devices ({self.devices}) and training.mesh exclude each other, because "
+                "the mesh sets the number of devices: remove one of the two"
+            )
+        return self
 
 
 class Evaluation(Section):

@@ -13,18 +13,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from bnn_jax import data, gaussian, likelihoods, models, priors
+from bnn_jax import data, gaussian, infer, likelihoods, models, priors
 from bnn_jax.config import data as data_sections
 from bnn_jax.config import own, sections
-from bnn_jax.config.schema import Model
+from bnn_jax.config.schema import Config, Model
 from bnn_jax.config.types import Estimator, estimator_of
+from bnn_jax.devices import Placement
 from bnn_jax.experiment import memory_check
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.fitting import Keys
+from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.models import MLP, LeNet5, banded_conv
 from bnn_jax.networks.network import as_network
@@ -194,6 +197,34 @@ LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
 def build_likelihood(settings: data_sections.Likelihood) -> Likelihood:
     """Returns the likelihood of the likelihood section."""
     return LIKELIHOODS[settings.name](**settings.model_dump(exclude={"name"}))
+
+
+def build_mesh(settings: sections.Training, method: Method) -> Mesh | None:
+    """Returns the mesh of devices of the training section; None for one device.
+
+    Raises:
+        RunError: there are not so many devices, or they do not divide the members of an ensemble.
+    """
+    mesh = settings.devices if settings.mesh is None else settings.mesh.model_dump()
+    try:
+        placement = Placement.of(mesh)
+        if isinstance(method, infer.ensemble):
+            method.layout(placement)
+    except ValueError as error:
+        raise RunError(
+            f"training.{'devices' if settings.mesh is None else 'mesh'}: {error}"
+        ) from error
+    return None if placement is None else placement.mesh
+
+
+def on_these_devices(config: Config) -> Config:
+    """Returns the settings for the evaluation of a trained run, on all devices if it used more."""
+    mesh = config.training.mesh
+    wanted = config.training.devices if mesh is None else mesh.data * mesh.samples
+    if wanted == "all" or wanted <= len(jax.devices()):
+        return config
+    training = config.training.model_copy(update={"devices": "all", "mesh": None})
+    return config.model_copy(update={"training": training})
 
 
 PURPOSES = ("init", "noise", "batches", "evaluation", "baseline")

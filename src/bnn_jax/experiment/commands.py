@@ -15,6 +15,7 @@ import numpy as np
 
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
+from bnn_jax.devices.meshes import described
 from bnn_jax.experiment import build, initial_weights, metric_files, network_checks, origin, scores
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
@@ -30,7 +31,6 @@ from bnn_jax.fitting import Fit, Interrupted, evaluation, fit
 from bnn_jax.fitting.checkpoint import CheckpointError
 from bnn_jax.fitting.divergence import Diverged
 from bnn_jax.fitting.lock import LockedError
-from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
 from bnn_jax.posteriors import MeanField
 from bnn_jax.predictive.posterior_predictive import Regression
 
@@ -69,6 +69,8 @@ def _train(config: Config, resume: bool) -> Record:
     network_checks.check_method(*parts, config.training)
     folder.create(config)
     origin.record(folder.path, config, run.examples)
+    if run.mesh is not None:
+        print(f"Training on {described(run.mesh)}.", file=sys.stderr)
     try:
         run = dataclasses.replace(run, result=fit_run(run, folder))
     except Interrupted as interrupted:
@@ -113,18 +115,11 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
                 checkpoint=folder.path / "checkpoint",
                 checkpoint_every=settings.checkpoint_every,
                 callbacks=[_record_epochs(run, folder, write_more)],
-                steps_per_call=_steps_per_call(run),
+                steps_per_call=run.steps_per_call,
+                mesh=run.mesh,
             )
     except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
-
-
-def _steps_per_call(run: Run) -> int | None:
-    # The steps of a small network without convolutions are faster in one call, on CPU too.
-    small = isinstance(run.examples, Points) or (
-        isinstance(run.examples, Arrays) and run.examples.kind == "features"
-    )
-    return STEPS_PER_CALL_ON_ACCELERATORS if small and not run.method.whole_data else None
 
 
 def evaluate(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Record:
@@ -204,6 +199,7 @@ def _results(run: Run, folder: RunFolder) -> Record:
         "diagnosis": [str(finding) for finding in run.fit.diagnosis],
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
+        "devices": described(run.mesh),
     }
 
 
@@ -266,7 +262,8 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
         checkpoint=folder.path / "baseline_checkpoint",
         checkpoint_every=settings.checkpoint_every,
-        steps_per_call=_steps_per_call(run),
+        steps_per_call=run.steps_per_call,
+        mesh=run.mesh,
     )
     weights = weights_of(result.posterior)
     folder.save_baseline(weights)

@@ -94,8 +94,12 @@ class RunFolder:
             RunFolder.new(self.path)
             return
         saved = self.load_config()
-        same = {"output": config.output}
-        if saved.model_copy(update=same) != config:
+        # A run may continue on other devices.
+        own = config.training
+        training = saved.training.model_copy(update={"devices": own.devices, "mesh": own.mesh})
+        same = {"output": config.output, "training": training}
+        saved = saved.model_copy(update=same)
+        if saved != config:
             dumps = (c.model_dump(exclude={"output"}) for c in (saved, config))
             changed = _differences(*dumps)
             raise RunError(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from bnn_jax.experiment import origin
+from bnn_jax.experiment import build, origin
 from bnn_jax.experiment.folder import RunFolder
 from bnn_jax.experiment.run import Run, set_up
 
@@ -28,7 +28,8 @@ def load(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> R
     folder.check_single(config)
     origin.check_trusted(folder.path, config, trust=trust)
     folder.check_finished()
-    run = set_up(origin.with_kept_code(folder.path, config))
+    here = build.on_these_devices(config)
+    run = set_up(origin.with_kept_code(folder.path, here))
     origin.check_same_data(folder.path, config, run.examples)
     fit = folder.read_fit(run.model, run.method, run.likelihood)
     return dataclasses.replace(run, result=fit)

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike, PyTree
 
 from bnn_jax import gaussian, likelihoods, noise
@@ -19,6 +20,7 @@ from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.fitting import Fit
 from bnn_jax.fitting.evaluation import LEVELS
+from bnn_jax.fitting.loop import STEPS_PER_CALL_ON_ACCELERATORS
 from bnn_jax.fitting.standardize import Standardizer
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Categorical, Likelihood
@@ -39,6 +41,7 @@ class Run:
         likelihood: the distribution of targets given the network's outputs.
         model: the Bayesian network at its initial posterior. It takes inputs as in `examples`.
         method: the inference method.
+        mesh: the devices of training and prediction; None for one.
         result: what training returned; None before.
     """
 
@@ -47,6 +50,7 @@ class Run:
     likelihood: Likelihood
     model: BayesianModel
     method: Method
+    mesh: Mesh | None = None
     result: Fit | None = None
 
     @property
@@ -87,6 +91,15 @@ class Run:
                 f"A run on {self.config.data.title} has images and no points: use `run.images`."
             )
         return self.examples
+
+    @property
+    def steps_per_call(self) -> int | None:
+        """The steps that one compiled call runs; None for the default."""
+        # The steps of a small network without convolutions are faster in one call, on CPU too.
+        small = isinstance(self.examples, Points) or (
+            isinstance(self.examples, Arrays) and self.examples.kind == "features"
+        )
+        return STEPS_PER_CALL_ON_ACCELERATORS if small and not self.method.whole_data else None
 
     @cached_property
     def outputs(self) -> Callable[[PyTree, Array], Array]:
@@ -143,7 +156,9 @@ class Run:
         scaling = Standardizer() if self.result is None else self.result.scaling
         with noise.generator(self.config.training.generator):
             if isinstance(tree, Posterior):
-                now = dataclasses.replace(self.fit, posterior=tree, likelihood=likelihood)
+                now = dataclasses.replace(
+                    self.fit, posterior=tree, likelihood=likelihood, mesh=self.mesh
+                )
                 return now.predict(
                     inputs,
                     num_samples,
@@ -164,6 +179,7 @@ class Run:
                 antithetic=bool(antithetic),
                 keep_samples=keep_samples,
                 levels=levels,
+                mesh=self.mesh,
             )
             return scaling.undo(predicted)
 
@@ -244,4 +260,5 @@ def set_up(config: Config) -> Run:
         likelihood=likelihood,
         model=model,
         method=method,
+        mesh=build.build_mesh(config.training, method),
     )
