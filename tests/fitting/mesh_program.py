@@ -15,6 +15,7 @@ import pytest
 from flax import linen as nn
 
 from bnn_jax import Fit, NormalPrior, fit, gaussian, infer, likelihoods, noise, predict, to_bnn
+from bnn_jax.posteriors import MeanField
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -28,6 +29,8 @@ Y = (X[:, 0] + 0.3 * RNG.normal(size=101) > 0).astype(np.int32) + (X[:, 1] > 1)
 NEW = RNG.normal(size=(37, 5)).astype(np.float32)
 LABELS = np.arange(37) % 3
 MESHES: list[Any] = [{"data": 8}, {"samples": 8}, {"data": 4, "samples": 2}]
+# On the mesh of 4 x 2, with and without the weights divided over data.
+CASES: list[Any] = [*((mesh, False) for mesh in MESHES), (MESHES[2], True)]
 ALL: Any = likelihoods.Categorical()
 
 _BBB = infer.bayes_by_backprop(learning_rate=0.02)
@@ -73,6 +76,11 @@ def assert_equal_fits(found: Fit, expected: Fit, predicted: Any) -> None:
     assert_close(predictions(found), predicted)
 
 
+def is_divided(posterior: Any, axis: str) -> bool:
+    """Returns whether an array of the posterior is divided over an axis of the mesh."""
+    return any(axis in jax.tree.leaves(tuple(a.sharding.spec)) for a in jax.tree.leaves(posterior))
+
+
 def predictions(of: Fit) -> Any:
     return of.predict(NEW, 6, targets=LABELS)
 
@@ -85,8 +93,13 @@ def check_fits(quick: bool) -> dict[str, tuple[Fit, Any]]:
         assert expected.history[0]["loss"] > 1.02 * expected.history[-1]["loss"], name
         assert np.all(np.isfinite(moved))
         alone[name] = expected, predictions(expected)
-        for mesh in MESHES[-1:] if quick else MESHES:
-            assert_equal_fits(fitted(name, mesh), *alone[name])
+        for mesh, divided in CASES[-1:] if quick else CASES:
+            found = fitted(name, mesh, shard_parameters=divided)
+            assert_equal_fits(found, *alone[name])
+            if divided and isinstance(found.posterior, MeanField):
+                assert is_divided(found.posterior, "data")
+            if name == "ensemble" and "samples" in mesh:
+                assert is_divided(found.posterior, "samples")
         print(f"{name}: equal", flush=True)
     return alone
 
@@ -102,11 +115,12 @@ def check_resumed(alone: dict[str, tuple[Fit, Any]], folder: Path, quick: bool) 
         ("ensemble", {"data": 4, "samples": 2}, None),
         ("ensemble", None, {"samples": 8}),
         ("flipout", {"data": 8}, {"data": 4, "samples": 2}),
+        ("swag", {"data": 4, "samples": 2}, {"data": 8}),
     ]
     for name, first, then in cases[:1] if quick else cases:
         path = folder / f"{name}-{first is None}"
         with pytest.raises(KeyboardInterrupt):
-            fitted(name, first, checkpoint=path, callbacks=[stop])
+            fitted(name, first, checkpoint=path, callbacks=[stop], shard_parameters=True)
         assert_equal_fits(fitted(name, then, checkpoint=path), *alone[name])
     print("resumed: equal", flush=True)
 

@@ -229,6 +229,7 @@ class Training(Section):
     checkpoint_every: Count = 1
     devices: Literal["all"] | Count = "all"
     mesh: MeshSizes | None = None  # null: all devices divide the examples
+    shard_parameters: Flag = False  # divide weights and optimizer state over mesh.data too
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":

@@ -117,6 +117,7 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
                 callbacks=[_record_epochs(run, folder, write_more)],
                 steps_per_call=run.steps_per_call,
                 mesh=run.mesh,
+                shard_parameters=settings.shard_parameters,
             )
     except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
@@ -264,6 +265,7 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         checkpoint_every=settings.checkpoint_every,
         steps_per_call=run.steps_per_call,
         mesh=run.mesh,
+        shard_parameters=settings.shard_parameters,
     )
     weights = weights_of(result.posterior)
     folder.save_baseline(weights)

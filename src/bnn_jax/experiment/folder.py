@@ -95,8 +95,10 @@ class RunFolder:
             return
         saved = self.load_config()
         # A run may continue on other devices.
-        own = config.training
-        training = saved.training.model_copy(update={"devices": own.devices, "mesh": own.mesh})
+        placement = {
+            name: getattr(config.training, name) for name in ("devices", "mesh", "shard_parameters")
+        }
+        training = saved.training.model_copy(update=placement)
         same = {"output": config.output, "training": training}
         saved = saved.model_copy(update=same)
         if saved != config:

@@ -131,10 +131,12 @@ def check_minutes(minutes: float) -> None:
         raise ValueError(f"checkpoint_minutes must be a positive number, got {minutes!r}.")
 
 
-def check_batch_size(batch_size: int, num_data: int) -> None:
+def check_batch_size(batch_size: int, num_data: int) -> int:
+    """Returns the batch size, if there are as many examples."""
     check_counts(batch_size=batch_size)
     if batch_size > num_data:
         raise ValueError(
             f"batch_size ({batch_size}) must be at most the number of training examples "
             f"({num_data}): lower it."
         )
+    return batch_size

@@ -80,6 +80,7 @@ def fit(
     eval_kwargs: Mapping[str, Any] | None = None,
     steps_per_call: int | None = None,
     mesh: MeshLike = None,
+    shard_parameters: bool = False,
     progress: bool = True,
 ) -> Fit:
     """Infers the posterior of a network's weights from data.
@@ -121,6 +122,9 @@ def fit(
             their sizes, such as {"data": 4, "samples": 2}; or a number of devices or "all", which
             divide the examples. `data` divides batches, `samples` the members of an ensemble and
             the weight samples of predictions. The result is that of one device, up to rounding.
+        shard_parameters: on a mesh, also divide the weights and the optimizer's state over `data`
+            (FSDP): every array along its longest axis that the devices divide. A step gathers
+            the weights that it needs.
         progress: show a progress bar, or a line for each epoch.
 
     Returns:
@@ -135,16 +139,15 @@ def fit(
     inputs, targets = checks.checked_arguments(locals())
     checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
     num_data, keys = len(targets), Keys.of(key)
-    batch_size = num_data if method.whole_data else batch_size
-    checks.check_batch_size(batch_size, num_data)
-    placement = Placement.of(mesh)
+    batch_size = checks.check_batch_size(num_data if method.whole_data else batch_size, num_data)
+    placement = Placement.of(mesh, shard_parameters)
     scaling = training_data.standardizer(inputs, targets, likelihood, standardize)
     examples = training_data.on_device(inputs, targets, scaling, placement)
     modes = modes_of(model, train_kwargs, eval_kwargs)
     common = (likelihood, num_data, epochs * (num_data // batch_size))
     rest = (train_rest, metric_fn or batch_metrics(likelihood, scaling), modes.noiseless_forward)
     like = shapes.of(examples[0], batch_size)
-    problem = Problem(model, modes.forward, *common, *rest, like, placement)
+    problem = Problem(model, modes.forward_on(placement), *common, *rest, like, placement)
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
     loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)

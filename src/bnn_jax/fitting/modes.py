@@ -6,6 +6,8 @@ from typing import Any
 
 from jaxtyping import PyTree
 
+from bnn_jax.devices import Placement
+from bnn_jax.noise import Draw
 from bnn_jax.train import Forward
 from bnn_jax.transforms import BayesianModel
 
@@ -30,6 +32,19 @@ class Modes:
         return self.training.forward(
             streams=self.training.network.streams(), **dict(self.train_kwargs)
         )
+
+    def forward_on(self, placement: Placement | None) -> Forward:
+        """The network in training mode, for a posterior whose arrays may be divided over a mesh."""
+        forward = self.forward
+        if placement is None or not placement.shard_parameters:
+            return forward
+
+        def gathering(
+            draw: Draw, posterior: PyTree, variables: PyTree, inputs: PyTree
+        ) -> tuple[PyTree, PyTree]:
+            return forward(draw, placement.gathered(posterior), variables, inputs)
+
+        return gathering
 
     @property
     def noiseless_forward(self) -> Forward:
