@@ -1,5 +1,6 @@
 """Fits and predictions on meshes of 8 virtual devices equal those on one device."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,17 +15,16 @@ from jax.sharding import Mesh
 
 from bnn_jax import likelihoods, predict
 from bnn_jax.devices import mesh_of
+from bnn_jax.devices.collectives import collective_bytes
 from bnn_jax.devices.meshes import described
 from bnn_jax.predictive import running_sums
 
-PROGRAM = Path(__file__).with_name("mesh_program.py")
 
-
-def run_on_8_devices(*arguments: str) -> str:
-    """Returns what the program prints, in a process that sees 8 devices."""
+def run_on_8_devices(program: str, *arguments: str) -> str:
+    """Returns what a program of this folder prints, in a process that sees 8 devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), *arguments],
+        [sys.executable, str(Path(__file__).with_name(program)), *arguments],
         env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
@@ -35,14 +35,14 @@ def run_on_8_devices(*arguments: str) -> str:
 
 
 def test_fits_and_predictions_on_a_mesh_are_those_of_one_device(tmp_path: Path) -> None:
-    printed = run_on_8_devices(str(tmp_path), "quick").splitlines()
+    printed = run_on_8_devices("mesh_program.py", str(tmp_path), "quick").splitlines()
     parts = ("predictions", "flipout", "ensemble", "resumed")
     assert printed == [*(f"{part}: equal" for part in parts), "errors: clear"]
 
 
 @pytest.mark.slow
 def test_every_method_on_every_mesh(tmp_path: Path) -> None:
-    printed = run_on_8_devices(str(tmp_path)).splitlines()
+    printed = run_on_8_devices("mesh_program.py", str(tmp_path)).splitlines()
     methods = ("reparam", "local_reparam", "flipout", "ensemble", "swag", "sghmc")
     parts = ("predictions", *methods, "resumed")
     assert printed == [*(f"{part}: equal" for part in parts), "errors: clear"]
@@ -114,3 +114,35 @@ def test_a_prediction_on_a_mesh_of_one_device() -> None:
         for m in (None, mesh)
     ]
     np.testing.assert_array_equal(found[0].mean, found[1].mean)
+
+
+def test_what_the_devices_send_each_other_does_not_grow_with_the_samples_of_a_prediction() -> None:
+    found = json.loads(run_on_8_devices("collectives_program.py"))
+    assert found["predict, 4 samples"] == found["predict, 64 samples"]
+    assert 0 < sum(found["predict, 4 samples"].values()) < 1000
+    weights = 4 * (32 * 64 + 64 * 4)
+    # The gradient of the weights of each sample is summed over the devices.
+    assert sum(found["step, 1 sample"].values()) < 1.01 * weights
+    assert sum(found["step, 4 samples"].values()) < 4 * 1.01 * weights
+    assert found["step, 1 sample, divided weights"]["all-gather"] >= 2 * weights
+
+
+def test_the_bytes_of_collectives() -> None:
+    hlo = """HloModule step, is_scheduled=true
+
+%body.1 (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %sum = f32[4]{0} all-reduce(%x), channel_id=1, to_apply=%add
+}
+
+ENTRY %main.2 (p: f32[4], /*index=1*/q: bf16[8,2]) -> f32[4] {
+  %pair = (f32[4]{0}, u8[3]{0}) all-reduce(%a, %b), to_apply=%add
+  %start = (bf16[2]{0}, bf16[16]{0}) all-gather-start(%c), dimensions={0}
+  ROOT %loop = (s32[], f32[4]) while(%t), condition=%c, body=%body.1, TRIPS
+}
+"""
+    known = hlo.replace("TRIPS", 'backend_config={"known_trip_count":{"n":"5"}}')
+    assert collective_bytes(known) == {"all-gather": 32, "all-reduce": 19 + 5 * 16}
+    with pytest.raises(ValueError, match="body.1 has collectives .all-reduce. and runs an unknown"):
+        collective_bytes(hlo.replace("TRIPS", "backend_config={}"))
+    with pytest.raises(ValueError, match="has no ENTRY"):
+        collective_bytes("module @jit_f {}")
