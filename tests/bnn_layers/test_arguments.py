@@ -99,7 +99,7 @@ def conv(*args: Any, **options: Any) -> ConvReparam:
             "weight_prior_fn must return a prior",
         ),
         (lambda: dense(bias_prior_fn=lambda: NormalPrior), TypeError, "bias_prior_fn"),
-        (lambda: dense(bias_prior_fn=NormalPrior(mean="a")), TypeError, "numbers"),
+        (lambda: dense(bias_prior_fn=NormalPrior(mean="a")), TypeError, "must be a number"),
         (lambda: dense(weight_posterior_fn=3), TypeError, "weight_posterior_fn"),
         (lambda: dense(weight_posterior_fn=lambda: 3), TypeError, "name= and shape="),
         (lambda: dense(bias_posterior_fn=lambda name, shape: 3), TypeError, "returned 3"),

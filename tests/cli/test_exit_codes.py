@@ -81,7 +81,7 @@ def test_a_run_that_diverges_exits_with_3(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     helpers.write_table(tmp_path / "houses.csv")
-    found = helpers.settings(tmp_path, inference={"name": "map", "learning_rate": 1e38})
+    found = helpers.settings(tmp_path, inference={"name": "map", "learning_rate": 1e36})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(found))
     assert cli.main(["train", str(tmp_path / "config.yaml")]) == 3
     assert "error: " in capsys.readouterr().err

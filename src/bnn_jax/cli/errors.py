@@ -77,14 +77,14 @@ def user_errors() -> Iterator[None]:
             raise Failure(str(error), STORAGE) from error
         raise ConfigError(str(error)) from error
     except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise ConfigError(
-                f"out of memory ({str(error)[:200]}): lower training.batch_size, the sizes of the "
-                "network or of the data."
-            ) from error
-        if not _is_storage(error):
+        if _is_storage(error):
+            raise Failure(f"storage: {error}", STORAGE) from error
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise Failure(f"storage: {error}", STORAGE) from error
+        raise ConfigError(
+            f"out of memory ({str(error)[:200]}): lower training.batch_size, the sizes of the "
+            "network or of the data."
+        ) from error
 
 
 def _is_storage(error: BaseException | None) -> bool:

@@ -4,13 +4,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 
 def of(inputs: PyTree, batch_size: int) -> PyTree:
     """Returns the tree with the shape and dtype of a batch in place of each array."""
 
-    def batch(a: Array) -> jax.ShapeDtypeStruct:
+    def batch(a: Array | np.ndarray) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype)
 
     return jax.tree.map(batch, inputs)
