@@ -87,6 +87,11 @@ def test_a_kl_that_dwarfs_the_data_loss() -> None:
     assert problems(LEARNED, [{"epoch": 1, "nll": 0.012}]) == []
 
 
+@pytest.mark.parametrize(("last", "expected"), [(300.0, ["loss_rose"]), (0.8, [])])
+def test_a_data_loss_that_rose(last: float, expected: list[str]) -> None:
+    assert problems(LEARNED, [{"epoch": 1, "nll": 0.5}, {"epoch": 2, "nll": last}]) == expected
+
+
 def test_values_that_are_not_finite() -> None:
     (finding,) = diagnose(NAN, model(), HEALTHY, 100)
     assert finding.problem == "not_finite"

@@ -55,7 +55,7 @@ METHODS = {
     ),
     "ivon": Case(infer.ivon(learning_rate=0.03, beta2=0.997, hess_init=1.0), steps=2000, tv=0.05),
     "ivon_accumulated": Case(
-        infer.ivon(learning_rate=0.06, hess_init=1.0, num_samples=2, accumulate=2), tv=0.05
+        infer.ivon(learning_rate=0.06, beta2=0.99, num_samples=2, accumulate=2), tv=0.05
     ),
     "swag": Case(_SWAG, steps=2500, mean=0.4, std=(0.6, 1.6), tv=0.08),
     "laplace": Case(_LAPLACE, tv=0.05),

@@ -63,6 +63,7 @@ def diagnose(
     findings = _finite(posterior, history)
     if findings:
         return findings
+    findings = _rising_loss(history)
     tree = _mean_field_tree(posterior)
     if tree is not None:
         findings += _widths(tree, model) + _collapsed(tree, model)
@@ -101,6 +102,20 @@ def _finite(posterior: Posterior, history: Sequence[Mapping[str, Any]]) -> list[
                 )
             ]
     return []
+
+
+def _rising_loss(history: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    losses = [line["nll"] for line in history if "nll" in line]
+    if not losses or losses[-1] <= losses[0] + max(1.0, abs(losses[0])):
+        return []
+    return [
+        Finding(
+            "loss_rose",
+            "",
+            f"The data loss rose from {losses[0]:.3g} nats an example in the first epoch to "
+            f"{losses[-1]:.3g} in the last: lower the learning rate.",
+        )
+    ]
 
 
 def _by_layer(tree: PyTree) -> dict[str, dict[str, Gaussian]]:

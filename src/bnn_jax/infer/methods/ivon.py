@@ -84,8 +84,9 @@ class IVON:
     Attributes:
         learning_rate: decays to zero by a cosine over the run; about a hundred times Adam's.
         beta1: decay of the gradient's average.
-        beta2: decay of the Hessian's average; by default 1 - 10 / updates, at most the 0.99999 of
-            the paper, so that the initial Hessian is forgotten.
+        beta2: decay of the Hessian's average; by default 1 - 10 / updates, so that the initial
+            Hessian is forgotten, but at least 0.999, for shorter averages of the noisy estimates
+            diverge in larger networks, and at most the 0.99999 of the paper.
         hess_init: initial Hessian; the initial std is 1 / sqrt(num_data (hess_init + delta)).
         num_samples: weight samples a step; the cost grows in proportion.
         accumulate: number of steps whose estimates are averaged before an update.
@@ -120,7 +121,7 @@ class IVON:
         centres, decays = _weight_decay(problem)
         ess = problem.num_data / self.temperature
         updates = max(1, problem.num_steps // self.accumulate)
-        default = min(max(0.9, 1.0 - 10.0 / updates), 0.99999)
+        default = min(max(0.999, 1.0 - 10.0 / updates), 0.99999)
         betas = (self.beta1, default if self.beta2 is None else self.beta2)
         rate = optax.cosine_decay_schedule(self.learning_rate, updates)
         optimizer = (
