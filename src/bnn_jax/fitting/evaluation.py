@@ -29,7 +29,7 @@ def scores(
     if isinstance(predicted, Classification):
         return _of_classes(predicted, targets, ece_bins)
     assert predicted.log_prob is not None
-    targets = jnp.asarray(targets)
+    targets = jnp.asarray(targets, jnp.result_type(predicted.mean))  # counts are whole numbers
     log_likelihood = float(np.mean(predicted.log_prob))
     found = {
         "nll": -log_likelihood,

@@ -120,7 +120,8 @@ def mean_set_size(sets: Sets, *, weights: Weights = None) -> Float[Array, ""]:
     return _examples.mean_of(_size, _examples.example_weights(weights, inside), inside)
 
 
-def _members(sets: Sets) -> Bool[Array, "examples classes"]:
+def _members(sets: Sets) -> Float[Array, "examples classes"]:
+    """Returns 1 where a class is in the set, else 0."""
     if not jnp.issubdtype(jnp.result_type(sets), jnp.bool_):
         raise ValueError(
             f"sets must be bools, as prediction_sets returns them, got {jnp.result_type(sets)}."
