@@ -16,7 +16,7 @@ import numpy as np
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
 from bnn_jax.devices.meshes import described
-from bnn_jax.experiment import build, initial_weights, metric_files, network_checks, origin, scores
+from bnn_jax.experiment import build, initial_weights, metric_files, origin, scores
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
@@ -65,8 +65,6 @@ def _train(config: Config, resume: bool) -> Record:
         folder = RunFolder.new(config.output.dir)
     metric_files.check(config.output.metrics)
     run = initial_weights.started(set_up(config))
-    parts = (run.method, run.model, run.likelihood, run.examples)
-    network_checks.check_method(*parts, config.training)
     folder.create(config)
     origin.record(folder.path, config, run.examples)
     if run.mesh is not None:

@@ -14,15 +14,11 @@ from jaxtyping import PyTree
 from bnn_jax import gaussian, moments
 from bnn_jax.config import own
 from bnn_jax.config.schema import Model
-from bnn_jax.config.sections import Training
 from bnn_jax.config.types import Estimator
 from bnn_jax.data.errors import one_line
 from bnn_jax.experiment.examples import Images, Points
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
-from bnn_jax.fitting import shapes
-from bnn_jax.fitting.modes import modes_of
-from bnn_jax.infer import Method, Problem
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.models.names import KINDS
 from bnn_jax.networks import user_code
@@ -123,32 +119,3 @@ def called(settings: Model, function: Callable[[], Result]) -> Result:
         return user_code.call(user_code.import_file(settings.file), settings.name, again)
     module, _, name = settings.imported.partition(":")
     return user_code.call(user_code.import_module(module), name, again)
-
-
-def check_method(
-    method: Method,
-    model: BayesianModel,
-    likelihood: Likelihood,
-    examples: Examples,
-    training: Training,
-) -> None:
-    """Checks that a method can be built for the numbers of examples and steps.
-
-    Raises:
-        RunError: it cannot, such as SWAG for fewer steps than it averages.
-    """
-    inputs, targets = examples.train
-    num_data = len(targets)
-    batch_size = num_data if method.whole_data else min(training.batch_size, num_data)
-    problem = Problem(
-        model,
-        modes_of(model).forward,
-        likelihood,
-        num_data,
-        training.epochs * (num_data // batch_size),
-        inputs=shapes.of(inputs, batch_size),
-    )
-    try:
-        method.build(problem)
-    except ValueError as error:
-        raise RunError(str(error)) from error
