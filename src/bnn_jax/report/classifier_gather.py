@@ -174,7 +174,10 @@ def _rotation(run: Run, posterior: PyTree, held_out: Group) -> Rotation | None:
 
 
 def _dependences(run: Run, labels: np.ndarray) -> list[ClassDependence]:
-    """Returns the partial dependence on the most important inputs of a table."""
+    """Returns the partial dependence on the most important inputs of a table; [] for others."""
+    columns = columns_of(run)
+    if not columns:
+        return []
 
     def predict(inputs: np.ndarray) -> Classification:
         predicted = run.predict(run.fit.posterior, inputs)
@@ -189,6 +192,6 @@ def _dependences(run: Run, labels: np.ndarray) -> list[ClassDependence]:
     inputs = np.asarray(run.examples.held_out[0])
     found = [
         dependence(column, increase, predict, train)
-        for column, increase in important(columns_of(run), error, inputs)
+        for column, increase in important(columns, error, inputs)
     ]
     return [each for each in found if isinstance(each, ClassDependence)]
