@@ -183,7 +183,7 @@ def _kind_of(
 
 
 def _check_examples(outputs: PyTree, indices: Indices) -> None:
-    """Refuses outputs of which none has the examples on axis 0."""
+    """Raises a ValueError unless an output has the examples on axis 0."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(outputs)]
     if not any(shape[:1] == indices.shape for shape in shapes):
         raise ValueError(
