@@ -75,14 +75,14 @@ def prune(posterior: PyTree, fraction: float, *, by: str = "snr", scope: str = "
     for paths in _groups(list(random), scope):
         kept |= _kept({path: scores[path] for path in paths}, fraction)
 
-    def leaf_of(path: tuple[object, ...], leaf: Any) -> Any:
+    def leaf_of(path: tuple[object, ...], leaf: PyTree) -> Any:
         if not gaussian.is_gaussian(leaf):
             return leaf
         mask = jnp.asarray(kept[gaussian.path_name(path)])
         zero = jnp.zeros((), leaf.dtype)
         return MeanAndStd(jnp.where(mask, leaf.mean, zero), jnp.where(mask, leaf.std, zero))
 
-    def mask_of(path: tuple[object, ...], leaf: Any) -> Array | None:
+    def mask_of(path: tuple[object, ...], leaf: PyTree) -> Array | None:
         random = gaussian.is_gaussian(leaf)
         return jnp.asarray(kept[gaussian.path_name(path)]) if random else None
 

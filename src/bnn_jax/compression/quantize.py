@@ -81,7 +81,7 @@ def compress(posterior: PyTree, *, to: str) -> PyTree:
         spread = leaf.std if isinstance(leaf, MeanAndStd) else leaf.rho
         check_finite(f"compress: {path}", mean=leaf.mean, spread=spread)
 
-    def compressed(leaf: Any) -> Any:
+    def compressed(leaf: PyTree) -> Any:
         if not gaussian.is_gaussian(leaf):
             return leaf
         has_std = isinstance(leaf, MeanAndStd)
@@ -105,7 +105,7 @@ def decompress(compressed: PyTree) -> PyTree:
     if not any(isinstance(leaf, Compressed) for leaf in leaves):
         raise ValueError("decompress takes what compress returned: nothing of it is compressed.")
 
-    def leaf_of(leaf: Any) -> Any:
+    def leaf_of(leaf: PyTree) -> Any:
         if not isinstance(leaf, Compressed):
             return leaf
         mean = _value(leaf.mean, logarithmic=False).astype(leaf.dtype)

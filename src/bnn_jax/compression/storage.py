@@ -67,7 +67,7 @@ def _nodes(compressed: PyTree) -> list[Compressed]:
     return [leaf for leaf in leaves if isinstance(leaf, Compressed)]
 
 
-def _stored(leaf: Any) -> np.ndarray:
+def _stored(leaf: PyTree) -> np.ndarray:
     array = np.asarray(leaf)
     return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array
 

@@ -92,7 +92,7 @@ class Placement:
         `shard_parameters` one further axis is divided over `data`.
         """
 
-        def of(leaf: Any) -> NamedSharding:
+        def of(leaf: PyTree) -> NamedSharding:
             own = getattr(leaf, "sharding", None)
             spec = ()
             if isinstance(own, NamedSharding) and own.mesh == self.mesh:
@@ -120,7 +120,7 @@ class Placement:
         Their gradient is divided again, as the state is.
         """
 
-        def whole(leaf: Any) -> Any:
+        def whole(leaf: PyTree) -> Any:
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return constrain(leaf, self.everywhere)
             return _gathered(leaf, self.everywhere, self._sharding(leaf.shape))
@@ -139,12 +139,12 @@ _gathered.defvjp(
 )
 
 
-def put(tree: Tree, shardings: Any) -> Tree:
+def put(tree: Tree, shardings: PyTree) -> Tree:
     """Returns the tree on the devices of a sharding, or of a tree of shardings."""
     return jax.device_put(tree, shardings)
 
 
-def constrain(tree: Tree, shardings: Any) -> Tree:
+def constrain(tree: Tree, shardings: PyTree) -> Tree:
     """Returns the tree with its arrays divided as given, inside a compiled program.
 
     Arrays whose size the devices do not divide are padded by the compiler.

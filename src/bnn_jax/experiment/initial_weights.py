@@ -86,7 +86,7 @@ def _named(tree: PyTree) -> dict[str, Any]:
 def _filled(tree: PyTree, arrays: Arrays, source: Path, *, required: bool) -> PyTree:
     """Returns a tree with the arrays of these names in place of its leaves."""
 
-    def filled(path: tuple[Any, ...], leaf: PyTree) -> PyTree:
+    def filled(path: tuple[object, ...], leaf: PyTree) -> PyTree:
         name = gaussian.path_name(path)
         if name not in arrays:
             if not required:

@@ -109,7 +109,7 @@ def size_of(tree: PyTree) -> float:
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def largest_layer(model: BayesianModel, inputs: Any, count: int) -> float:
+def largest_layer(model: BayesianModel, inputs: PyTree, count: int) -> float:
     """Returns the bytes of the largest output of a product or convolution for so many examples."""
     abstract = jax.ShapeDtypeStruct((count, *inputs.shape[1:]), inputs.dtype)
     weights = jax.eval_shape(model.mean, model.posterior)

@@ -109,7 +109,7 @@ def _forms(source: Program) -> Iterator[tuple[str, Callable[[], Callable[..., An
         # Traced outside of jax2onnx, which then meets no layers of Flax.
         jaxpr, consts, _ = trace(results(call), *source.specs)
 
-        def function(*inputs: Any) -> tuple[Any, ...]:
+        def function(*inputs: PyTree) -> tuple[Any, ...]:
             return tuple(
                 cell.value for cell in interpret(jaxpr, consts, [*map(Cell, inputs)], RULES)
             )

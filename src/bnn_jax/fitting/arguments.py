@@ -50,7 +50,7 @@ def check(given: Mapping[str, Any]) -> None:
         _check_augment(given["augment"], given["data"])
 
 
-def check_arrays(name: str, inputs: PyTree, targets: Any) -> None:
+def check_arrays(name: str, inputs: PyTree, targets: PyTree) -> None:
     """Refuses inputs and targets that are not arrays of numbers.
 
     Raises:
@@ -70,7 +70,7 @@ def check_arrays(name: str, inputs: PyTree, targets: Any) -> None:
             raise TypeError(f"{name}: {part} must be numbers, got an array of {array.dtype}.")
 
 
-def check_metrics(metric_fn: Callable[..., Any] | None, outputs: PyTree, targets: Any) -> None:
+def check_metrics(metric_fn: Callable[..., Any] | None, outputs: PyTree, targets: PyTree) -> None:
     """Refuses a metric_fn that does not return {name: scalar}.
 
     Raises:
@@ -109,7 +109,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
         raise ValueError("patience watches a validation score: give fit validation=(x, y).")
 
 
-def _check_alike(data: Any, training: Any) -> None:
+def _check_alike(data: PyTree, training: PyTree) -> None:
     """Refuses validation data whose examples have other shapes than those of training."""
     found, wanted = ([np.shape(x)[1:] for x in jax.tree.leaves(d)] for d in (data, training))
     if found != wanted:
@@ -119,7 +119,7 @@ def _check_alike(data: Any, training: Any) -> None:
         )
 
 
-def _check_augment(augment: Callable[..., Any], data: Any) -> None:
+def _check_augment(augment: Callable[..., Any], data: PyTree) -> None:
     """Refuses an augmentation that changes the shapes of a batch."""
     inputs = data[0] if isinstance(data, tuple) and len(data) == 2 else data
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), inputs)

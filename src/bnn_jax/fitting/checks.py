@@ -58,7 +58,7 @@ def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]
     return inputs, targets
 
 
-def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
+def check_outputs(problem: Problem, batch: Batch, labels: PyTree) -> None:
     """Traces the network on one batch, and refuses outputs that do not fit the targets.
 
     Args:
@@ -97,7 +97,7 @@ def check_outputs(problem: Problem, batch: Batch, labels: Any) -> None:
     arguments.check_metrics(problem.metric_fn, found, targets)
 
 
-def _check_labels(labels: Any, *, classes: int) -> None:
+def _check_labels(labels: PyTree, *, classes: int) -> None:
     if np.max(labels) >= classes:
         raise ValueError(
             f"Labels must be below the network's {classes} classes, got {np.max(labels)}: give "

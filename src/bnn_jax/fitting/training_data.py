@@ -1,7 +1,6 @@
 """The training data of a fit: standardised, on the device or divided over a mesh, in batches."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from bnn_jax.likelihoods import Likelihood, Regression
 
 
 def standardizer(
-    inputs: PyTree, targets: Any, likelihood: Likelihood, standardize: bool
+    inputs: PyTree, targets: PyTree, likelihood: Likelihood, standardize: bool
 ) -> Standardizer:
     """Returns the maps that standardise inputs and targets; the identity unless asked for.
 
@@ -31,7 +30,7 @@ def standardizer(
 
 
 def on_device(
-    inputs: PyTree, targets: Any, scaling: Standardizer, placement: Placement | None
+    inputs: PyTree, targets: PyTree, scaling: Standardizer, placement: Placement | None
 ) -> tuple[PyTree, Array]:
     """Returns the standardised data on the device, or padded and divided over a mesh."""
     scaled = scaling.of_inputs(inputs), scaling.of_targets(targets)

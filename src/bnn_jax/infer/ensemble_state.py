@@ -35,7 +35,7 @@ class State:
     structure: Any = None
 
     @classmethod
-    def of(cls, step: Int[Array, ""], states: list[Any], vectorized: bool) -> "State":
+    def of(cls, step: Int[Array, ""], states: list[PyTree], vectorized: bool) -> "State":
         if not vectorized:
             return cls(step, tuple(states))
         leaves = [jax.tree.leaves(state) for state in states]
@@ -86,7 +86,7 @@ class Layout:
     def axis(self) -> str | None:
         return None if self.over is None else "samples"
 
-    def state(self, step: Int[Array, ""], states: list[Any]) -> State:
+    def state(self, step: Int[Array, ""], states: list[PyTree]) -> State:
         new = State.of(step, states, self.stacked)
         if self.over is None:
             return new
