@@ -72,7 +72,7 @@ def read_python(
         raise DataError(
             f"{name} of {user.title} must be a function, got {type(function).__name__}."
         )
-    loaded: Any = user_code.call(user, name, functools.partial(function, **(args or {})))
+    loaded: object = user_code.call(user, name, functools.partial(function, **(args or {})))
     title = f"{user.title}, {name}()"
     pairs: dict[str, Pair] = {}
     places: dict[str, Places] = {}
@@ -84,7 +84,7 @@ def read_python(
     return split(splits, validation=validation, test=test, seed=seed)
 
 
-def _parts(loaded: Any, title: str) -> dict[str, Any]:
+def _parts(loaded: object, title: str) -> dict[str, Any]:
     if not isinstance(loaded, Mapping):
         return {"train": loaded}
     found: dict[str, Any] = {}
@@ -101,7 +101,7 @@ def _parts(loaded: Any, title: str) -> dict[str, Any]:
     return found
 
 
-def _pair(found: Any, user: UserModule, name: str, where: str, max_bytes: int) -> Pair:
+def _pair(found: object, user: UserModule, name: str, where: str, max_bytes: int) -> Pair:
     """Inputs and targets as arrays."""
     if isinstance(found, tuple | list):
         if len(found) != 2:
@@ -132,7 +132,7 @@ def _pair(found: Any, user: UserModule, name: str, where: str, max_bytes: int) -
     return np.stack(inputs), np.stack(targets)
 
 
-def _element(element: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+def _element(element: object, where: str) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(element, Mapping):
         for pair in (("x", "y"), ("inputs", "targets"), ("image", "label")):
             if set(pair) <= set(element):

@@ -8,7 +8,6 @@ A mesh has one or both of two axes:
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -20,7 +19,7 @@ AXES = ("data", "samples")
 MeshLike = Mesh | Mapping[str, int] | int | str | None
 
 
-def mesh_of(mesh: Any) -> Mesh | None:
+def mesh_of(mesh: object) -> Mesh | None:
     """Returns the mesh that an argument `mesh=` describes; None for one device, JAX's default.
 
     Args:
@@ -65,7 +64,7 @@ def described(mesh: Mesh | None) -> str:
     return f"{mesh.size} devices ({_text(mesh.shape)})" if mesh.size > 1 else "1 device"
 
 
-def _sizes(mesh: Any, available: int) -> dict[str, int]:
+def _sizes(mesh: object, available: int) -> dict[str, int]:
     if mesh == "all":
         return {"data": available}
     if isinstance(mesh, int) and not isinstance(mesh, bool):
@@ -85,7 +84,7 @@ def _sizes(mesh: Any, available: int) -> dict[str, int]:
     return dict(mesh)
 
 
-def _check_axes(names: tuple[Any, ...]) -> None:
+def _check_axes(names: tuple[object, ...]) -> None:
     if not names or not set(names) <= set(AXES):
         raise ValueError(
             f"A mesh must have the axes 'data', 'samples' or both, got {names}: examples are "

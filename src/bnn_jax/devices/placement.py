@@ -71,7 +71,7 @@ class Placement:
     def divide(self, tree: PyTree) -> PyTree:
         """Returns arrays of examples divided over `data`, padded with zeros where necessary."""
 
-        def divided(array: Any) -> jax.Array:
+        def divided(array: object) -> jax.Array:
             host = np.asarray(array)
             host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype))
             missing = self.padded(len(host)) - len(host)
@@ -120,7 +120,7 @@ class Placement:
         Their gradient is divided again, as the state is.
         """
 
-        def whole(leaf: PyTree) -> Any:
+        def whole(leaf: PyTree) -> PyTree:
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 return constrain(leaf, self.everywhere)
             return _gathered(leaf, self.everywhere, self._sharding(leaf.shape))

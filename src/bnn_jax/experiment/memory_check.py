@@ -47,7 +47,7 @@ def check_state(
     Raises:
         RunError: it does not.
     """
-    params: Any = variables["params"] if variables else nnx.state(network, nnx.Param)
+    params: PyTree = variables["params"] if variables else nnx.state(network, nnx.Param)
     weights = size_of(params)
     copies = _copies(method, config)
     _refuse(

@@ -73,7 +73,7 @@ def check_outputs(problem: Problem, batch: Batch, labels: PyTree) -> None:
     inputs, targets = batch
     params, variables = problem.params, problem.model.variables
 
-    def outputs(key: PRNGKey) -> Any:
+    def outputs(key: PRNGKey) -> PyTree:
         return problem.forward(Draw(key), params, variables, inputs)[0]
 
     key = jax.random.key(0)

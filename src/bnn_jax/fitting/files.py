@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     flush_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Writes a JSON file atomically; numbers that are not finite become null."""
     atomic_write(path, (json.dumps(finite(value), indent=1) + "\n").encode())
 
@@ -97,7 +96,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """Returns a JSON value with null in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {name: finite(v) for name, v in value.items()}

@@ -113,7 +113,7 @@ class Loop:
     def call(self) -> Callable[..., tuple[State, Totals]]:
         """Run `count` steps and add up what they report. The state and the sums are donated."""
 
-        def one(state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey) -> Any:
+        def one(state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey) -> PyTree:
             start = (state.step % self.steps_per_epoch) * self.batch_size
             index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
             inputs, labels = self._batch(jax.tree.map(lambda a: a[index], examples))
@@ -126,11 +126,11 @@ class Loop:
 
         def many(
             state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey, count: int
-        ) -> Any:
+        ) -> PyTree:
             if count == 1:
                 return one(state, totals, order, examples, key)
 
-            def body(_: Any, carry: tuple[State, StepInfo]) -> Any:
+            def body(_: Any, carry: tuple[State, StepInfo]) -> PyTree:
                 return one(carry[0], carry[1], order, examples, key)
 
             return lax.fori_loop(0, count, body, (state, totals))
@@ -146,7 +146,7 @@ class Loop:
         """The sums before the first step of an epoch."""
         batch = jax.tree.map(lambda x: x[: self.batch_size], self.examples)
 
-        def info(now: State, key: PRNGKey, batch: Any) -> StepInfo:
+        def info(now: State, key: PRNGKey, batch: PyTree) -> StepInfo:
             return self.step(now, key, batch)[1]
 
         shapes = jax.eval_shape(info, state, self.run_key, batch)

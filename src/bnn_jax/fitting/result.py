@@ -71,8 +71,8 @@ class Fit:
         *,
         key: PRNGKey | None = None,
         targets: ArrayLike | None = None,
-        **options: Any,
-    ) -> Any:
+        **options: object,
+    ) -> PyTree:
         """Returns the posterior predictive of each example, as `bnn_jax.predict` does.
 
         Args:
@@ -213,11 +213,11 @@ def _saved_in(folder: str | Path) -> Folder:
     return Folder(Path(folder) / "fit", {"kind": "Fit.save"}, keep=1)
 
 
-def _key_data(key: PRNGKey) -> Any:
+def _key_data(key: PRNGKey) -> PyTree:
     return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> object:
     """Returns a dataclass as {"name": ..., field: ...}, where "custom" stands for opaque values."""
     if isinstance(value, bool | int | float | str | None):
         return value

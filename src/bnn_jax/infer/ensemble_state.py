@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Int, PyTree
 
 from bnn_jax.devices import Placement
@@ -32,7 +33,7 @@ class State:
 
     step: Leaf
     members: PyTree
-    structure: Any = None
+    structure: PyTreeDef | None = None
 
     @classmethod
     def of(cls, step: Int[Array, ""], states: list[PyTree], vectorized: bool) -> "State":
@@ -41,14 +42,16 @@ class State:
         leaves = [jax.tree.leaves(state) for state in states]
         return cls(step, stack(leaves), jax.tree.structure(states[0]))
 
-    def states(self) -> list[Any]:
+    def states(self) -> list[PyTree]:
         """Returns the state of each member."""
         if self.structure is None:
             return list(self.members)
         size = len(self.members[0])
         return [self._unflatten([leaf[i] for leaf in self.members]) for i in range(size)]
 
-    def vmap(self, function: Callable[..., Any], *arguments: Any, axis: str | None = None) -> Any:
+    def vmap(
+        self, function: Callable[..., Any], *arguments: object, axis: str | None = None
+    ) -> PyTree:
         """Returns function(member's state, *its arguments), where `members` are stacked leaves.
 
         Args:
@@ -57,12 +60,12 @@ class State:
             axis: of the mesh that divides the members, if any.
         """
 
-        def one(leaves: list[Array], *rest: Any) -> Any:
+        def one(leaves: list[Array], *rest: object) -> PyTree:
             return function(self._unflatten(leaves), *rest)
 
         return jax.vmap(one, spmd_axis_name=axis)(self.members, *arguments)
 
-    def _unflatten(self, leaves: list[Array]) -> Any:
+    def _unflatten(self, leaves: list[Array]) -> PyTree:
         return jax.tree.unflatten(self.structure, leaves)
 
 

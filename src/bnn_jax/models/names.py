@@ -42,7 +42,7 @@ class NetworkError(ValueError):
     """A network that is not known, or an argument that it does not take, in one line."""
 
 
-def build(name: str, *, num_outputs: int, **args: Any) -> nn.Module:
+def build(name: str, *, num_outputs: int, **args: object) -> nn.Module:
     """Returns a network by name.
 
     Args:

@@ -16,7 +16,6 @@ first operation of a network has no rule, the samples are those of the posterior
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -184,7 +183,7 @@ class _Values:
             self.results[id(call)] = bind(call.eqn, [self.of(x) for x in call.arguments])
         return self.results[id(call)]
 
-    def of(self, value: PyTree) -> Any:
+    def of(self, value: PyTree) -> PyTree:
         """Returns the value of an argument in this sample."""
         if isinstance(value, Deferred):
             return self.run(value.call)[value.index]
@@ -212,7 +211,7 @@ class _Values:
         return self.draw.shift(base.mean, base.std * noise.normal(key, base.shape, base.dtype))
 
 
-def _base(value: PyTree) -> Any:
+def _base(value: PyTree) -> PyTree:
     """What a value is a function of: moments, a deferred value, or the value itself."""
     if isinstance(value, Reduced):
         return value.of.base

@@ -85,7 +85,7 @@ class Reduced:
     def viewed(self, eqn: Equation) -> "Reduced":
         return dataclasses.replace(self, view=lambda x: bind(eqn, [self.view(x)])[0])
 
-    def times(self, factor: Any) -> "Reduced":
+    def times(self, factor: object) -> "Reduced":
         return dataclasses.replace(self, factor=self.factor * factor)
 
 

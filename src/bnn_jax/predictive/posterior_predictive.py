@@ -22,7 +22,6 @@ Houlsby, Huszar, Ghahramani, Lengyel 2011, arXiv:1112.5745 (mutual information).
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +67,7 @@ def predict(
     levels: Sequence[float] = (),
     mesh: MeshLike = None,
     **kwargs: object,
-) -> Any:
+) -> PyTree:
     """Returns the posterior predictive of each example, and its uncertainty in two parts.
 
     Args:

@@ -30,7 +30,7 @@ def _pytree(cls: Class) -> Class:
     def flatten(p: Any) -> tuple[list[tuple[GetAttrKey, PyTree]], int]:
         return [(GetAttrKey(name), getattr(p, name)) for name in names], p.num_samples
 
-    def unflatten(num_samples: int, children: Iterable[PyTree]) -> Any:
+    def unflatten(num_samples: int, children: Iterable[PyTree]) -> PyTree:
         # Not by __init__: tree transformations put other things than arrays into the fields.
         new = object.__new__(cls)
         vars(new).update(zip(names, children, strict=True), num_samples=num_samples)

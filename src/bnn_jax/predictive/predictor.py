@@ -10,7 +10,7 @@ as its results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ class Predictor(Protocol):
         targets: Array | None = None,
         *,
         variables: PyTree = None,
-    ) -> Any:
+    ) -> PyTree:
         """Returns the posterior predictive of each example.
 
         Args:

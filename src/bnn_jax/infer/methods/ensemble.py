@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, PyTree
 
 from bnn_jax import gaussian
@@ -85,9 +86,9 @@ class Ensemble:
             return layout.state(jnp.zeros((), jnp.int32), states)
 
         def step(state: State, run_key: PRNGKey, batch: Batch) -> tuple[State, Any]:
-            structures: list[Any] = []
+            structures: list[tuple[PyTreeDef, PyTreeDef]] = []
 
-            def one(member_state: Any, index: Array | int) -> tuple[list[Array], list[Array]]:
+            def one(member_state: object, index: Array | int) -> tuple[list[Array], list[Array]]:
                 key = jax.random.fold_in(jax.random.clone(run_key), index)
                 after, info = member.step(member_state, key, batch)
                 structures.append((jax.tree.structure(after), jax.tree.structure(info)))
@@ -144,7 +145,7 @@ class Ensemble:
         own = jax.default_backend() != "cpu" if self.vectorized is None else self.vectorized
         return Layout(own, placement if devices > 1 else None)
 
-    def _start(self, problem: Problem, key: PRNGKey, index: int) -> Any:
+    def _start(self, problem: Problem, key: PRNGKey, index: int) -> PyTree:
         """Returns the initial state of a member."""
         params_key, init_key = jax.random.split(key)
         params = problem.params

@@ -124,7 +124,7 @@ def _trained(problem: Problem, masks: Masks, key: PRNGKey) -> Problem:
     """Returns the problem whose forward is an NNX network in training mode, with masks."""
     drop = masks.hook(key)
 
-    def hook(path: str, layer: Any, run: Callable[[], Any], data: tuple[Any, ...]) -> Any:
+    def hook(path: str, layer: Any, run: Callable[[], Any], data: tuple[Any, ...]) -> PyTree:
         if path:
             return drop(path, layer, run, data)
         # The network itself: all its layers are in evaluation mode until here.
@@ -155,7 +155,7 @@ def _interceptor(paths: Collection[str], hook: layer_calls.Hook) -> Callable[...
     # A layer under nn.remat or nn.jit calls itself.
     running: set[str] = set()
 
-    def intercept(next_fn: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+    def intercept(next_fn: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> PyTree:
         path = "/".join(context.module.path)
         if context.method_name != "__call__" or path not in paths or path in running:
             return next_fn(*args, **kwargs)
