@@ -3,7 +3,6 @@
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -39,21 +38,38 @@ def shared() -> Path:
     return path
 
 
-# Their tests compile many small programs and run each once.
-_MANY_SMALL_PROGRAMS = {"core", "interpreter", "moments", "predictive", "models", "experimental"}
+# Most of the time of the tests is spent on compiling programs that run once. With these flags, and
+# without most optimizations, that takes about a fifth of the time. The values are (quick, default).
+_FLAGS: dict[str, tuple[bool | int, bool | int]] = {"xla_cpu_parallel_codegen_split_count": (1, 32)}
+if jax.__version_info__ < (0, 11):  # newer versions abort on a flag that they do not know
+    _FLAGS["xla_cpu_use_fusion_emitters"] = (False, True)
+# Their slow tests compile many small programs and run each once, too.
+_SMALL_PROGRAMS = {"core", "experimental", "interpreter", "models", "moments", "predictive", "zoo"}
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Skip most of XLA's optimizations in some folders, except where a test asks for them."""
-    quick = request.path.parent.name in _MANY_SMALL_PROGRAMS
-    jax.config.update(
-        "jax_disable_most_optimizations", quick and "optimized" not in request.fixturenames
-    )
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _is_quick(config: pytest.Config) -> bool:
+    """Returns whether this is a run of the tests that are not slow."""
+    return config.option.markexpr == "not slow"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _is_quick(config):
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = {name: str(quick).lower() for name, (quick, _) in _FLAGS.items() if name not in given}
+    os.environ["XLA_FLAGS"] = " ".join([given, *(f"--{name}={flags[name]}" for name in flags)])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip most optimizations in the test and its fixtures, unless the test asks for them."""
+    quick = _is_quick(item.config) or item.path.parent.name in _SMALL_PROGRAMS
+    asks = "optimized" in getattr(item, "fixturenames", ())
+    jax.config.update("jax_disable_most_optimizations", quick and not asks)
 
 
 @pytest.fixture
-def optimized() -> None:
-    """Requested by tests that must be compiled as users compile."""
+def optimized() -> dict[str, bool | int]:
+    """Turns XLA's optimizations on, and returns the options of `jax.jit` for the flags of users."""
+    return {name: default for name, (_, default) in _FLAGS.items()}

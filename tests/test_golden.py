@@ -1,7 +1,6 @@
 """The same weights and the same noise give MindSpore's numbers."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -29,14 +28,6 @@ from golden_data import (
 )
 
 DENSE, CONV, KL = arrays("dense_forward"), arrays("conv_forward"), arrays("kl")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Each case has its shapes, so its programs are compiled for it and run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def call(layer: BayesianLayer, x: Any) -> Any:

@@ -8,8 +8,8 @@
     false_at_run_time     a False that XLA does not know, so a sum is not fused with its uses
     one_program           a function that is one program when it is called outside of jit
 
-`tests/core/test_compiler.py` compiles a small program with and without `wait_for` and
-`recompute_softplus`; a test that fails there says that the workaround is no longer needed.
+`tests/core/test_compiler.py` compiles or times a small program with and without each of them; a
+test that fails there says that the workaround is no longer needed. Those that time are slow tests.
 docs/performance.md has the machine of the times, and W2, an MLP 784-1200-1200-10.
 """
 
@@ -81,6 +81,7 @@ def false_at_run_time(index: Int[Array, ""]) -> Bool[Array, ""]:
 
     Reason: XLA on CPU fuses a plain sum of a weight's mean and noise with the matrix products that
     use it, splits the draws among them, and computes their bits twice.
+    Measured: 8 samples of a 64 x 64 weight with 1,000 examples take 8.8 Mflop instead of 9.2.
     """
     return index < 0
 

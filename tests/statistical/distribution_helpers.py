@@ -37,9 +37,10 @@ class Layer:
 @contextlib.contextmanager
 def quick_compilation() -> Iterator[None]:
     """Compiles without optimizations, for programs that run once for about a second."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def data(seed: int, *shape: int) -> jax.Array:

@@ -59,12 +59,10 @@ class SquaredOutputs(Likelihood):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Many programs are compiled, and each is run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.numpy_dtype_promotion("standard"):  # which Flax's average pooling needs
+def standard_promotion() -> Iterator[None]:
+    """Flax's average pooling needs it."""
+    with jax.numpy_dtype_promotion("standard"):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
