@@ -23,7 +23,7 @@ if "BNN_JAX_TESTS_COMPILED" not in os.environ:
     _COMPILED = tempfile.TemporaryDirectory(prefix="bnn_jax_tests_")
     os.environ["BNN_JAX_TESTS_COMPILED"] = _COMPILED.name
 jax.config.update("jax_compilation_cache_dir", os.environ["BNN_JAX_TESTS_COMPILED"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,16 @@ from experiment_helpers import CONFIGS, assert_equal, metrics_of, posterior_of, 
 from bnn_jax import config as configs
 from bnn_jax import experiment, gaussian
 from bnn_jax.experiment import examples as run_data
+from bnn_jax.experiment.folder import Record
 from bnn_jax.experiment.run import set_up
 from bnn_jax.predictive.predictions import Classification
 
 CURVES = ["blundell_curve", "heteroscedastic_curve"]
 
 
-def test_run_folder_holds_the_results(tmp_path: Path) -> None:
-    config = small(tmp_path / "run")
-    summary = experiment.train(config)
-    folder = tmp_path / "run"
+def test_run_folder_holds_the_results(trained: tuple[configs.Config, Record]) -> None:
+    config, summary = trained
+    folder = config.output.dir
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert configs.load(folder / "config.yaml") == config
     for scores in (summary, summary["deterministic"]):
@@ -41,9 +41,10 @@ def test_run_folder_holds_the_results(tmp_path: Path) -> None:
         assert math.isclose(line["bnn_factor"], 1 / 256, rel_tol=1e-6)
 
 
-def test_one_seed_gives_one_run(tmp_path: Path) -> None:
-    a, b = small(tmp_path / "a"), small(tmp_path / "b")
-    first, second = experiment.train(a), experiment.train(b)
+def test_one_seed_gives_one_run(trained: tuple[configs.Config, Record], tmp_path: Path) -> None:
+    a, first = trained
+    b = small(tmp_path / "b")
+    second = experiment.train(b)
     assert_equal(posterior_of(a), posterior_of(b))
     assert metrics_of(a) == metrics_of(b)
     for name in ("accuracy", "nll", "ece"):
@@ -53,12 +54,12 @@ def test_one_seed_gives_one_run(tmp_path: Path) -> None:
     assert other["nll"] != first["nll"]
 
 
-def test_evaluate_gives_the_results_of_training_again(tmp_path: Path) -> None:
-    config = small(tmp_path / "run")
-    summary = experiment.train(config)
-    again = experiment.evaluate(tmp_path / "run")
-    assert again == summary
-    more = experiment.evaluate(tmp_path / "run", ["evaluation.num_samples=64"])
+def test_evaluate_gives_the_results_of_training_again(
+    trained: tuple[configs.Config, Record], copied: Path
+) -> None:
+    _, summary = trained
+    assert experiment.evaluate(copied) == summary | {"run": str(copied)}
+    more = experiment.evaluate(copied, ["evaluation.num_samples=64"])
     assert more["num_samples"] == 64
     assert more["nll"] != summary["nll"]
     assert abs(more["nll"] - summary["nll"]) < 0.2

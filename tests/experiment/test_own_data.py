@@ -96,7 +96,8 @@ def test_it_is_bit_for_bit_what_fit_returns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "inference",
     [
-        "{name: ensemble, method: {name: map}, size: 2}",
+        # Trained by the command line in tests/cli/test_export_command.py.
+        pytest.param("{name: ensemble, method: {name: map}, size: 2}", marks=pytest.mark.slow),
         "{name: ensemble, method: {name: bayes_by_backprop}, size: 2}",
         "{name: laplace, curvature: diagonal}",
         "{name: nuts, warmup: 20, chains: 1, max_doublings: 2}",

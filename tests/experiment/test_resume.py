@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 from experiment_helpers import assert_equal, metrics_of, posterior_of, small, stop_after
 
+from bnn_jax import config as configs
 from bnn_jax import experiment
-from bnn_jax.experiment.folder import RunError, RunFolder
+from bnn_jax.experiment.folder import Record, RunError, RunFolder
 from bnn_jax.fitting import loop as loops
 
 
 @pytest.mark.parametrize("steps", [5, 16], ids=["within an epoch", "at an epoch's end"])
 def test_interrupted_and_resumed_is_bit_for_bit_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    trained: tuple[configs.Config, Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
 ) -> None:
-    whole, parts = small(tmp_path / "whole"), small(tmp_path / "parts")
-    expected = experiment.train(whole)
+    (whole, expected), parts = trained, small(tmp_path / "parts")
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
         with pytest.raises(KeyboardInterrupt):
@@ -32,19 +35,18 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(
         assert summary[name] == expected[name]
 
 
-def test_a_resumed_run_repeats_the_epochs_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_run_repeats_the_epochs_after_its_checkpoint(
+    trained: tuple[configs.Config, Record], tmp_path: Path
+) -> None:
     """After a crash, the file of metrics has later epochs than the checkpoint, or a torn line."""
-    config = small(tmp_path / "run", "training.checkpoint_every=2")
-    experiment.train(config)
-    final, lines = posterior_of(config), metrics_of(config)
+    whole, again = trained[0], small(tmp_path / "older")
     older = RunFolder(tmp_path / "older")
-    older.create(config)
-    written = (tmp_path / "run" / "metrics.jsonl").read_text()
+    older.create(again)
+    written = (whole.output.dir / "metrics.jsonl").read_text()
     (older.path / "metrics.jsonl").write_text(written + '{"epoch": 4, "torn')
-    again = small(tmp_path / "older", "training.checkpoint_every=2")
     experiment.train(again, resume=True)
-    assert_equal(posterior_of(again), final)
-    assert metrics_of(again) == lines
+    assert_equal(posterior_of(again), posterior_of(whole))
+    assert metrics_of(again) == metrics_of(whole)
 
 
 def test_resume_needs_the_same_run(tmp_path: Path) -> None:

@@ -45,14 +45,12 @@ def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
             experiment.train(small(path))
 
 
-def test_a_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
-    config = small(tmp_path / "run", "training.epochs=1")
-    experiment.train(config)
-    for file in (tmp_path / "run" / "posterior").rglob("*"):
+def test_a_damaged_checkpoint_is_an_error(copied: Path) -> None:
+    for file in (copied / "posterior").rglob("*"):
         if file.is_file():
             file.write_bytes(b"{" + file.read_bytes()[1:])
     with pytest.raises(RunError, match="cannot be read"):
-        experiment.evaluate(tmp_path / "run")
+        experiment.evaluate(copied)
 
 
 def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
@@ -62,16 +60,14 @@ def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_the_baseline_is_saved(tmp_path: Path) -> None:
-    config = small(tmp_path / "run", "training.epochs=1")
-    experiment.train(config)
-    run = experiment.load(tmp_path / "run")
+def test_the_baseline_is_saved(copied: Path, tmp_path: Path) -> None:
+    run = experiment.load(copied)
     like = gaussian.mean(run.weights)
-    baseline = RunFolder(tmp_path / "run").restore_baseline(like)
+    baseline = RunFolder(copied).restore_baseline(like)
     assert jax.tree.structure(baseline) == jax.tree.structure(like)
     means, weights = jax.tree.leaves(like), jax.tree.leaves(baseline)
     assert all((a != b).any() for a, b in zip(means, weights, strict=True))
     assert RunFolder(tmp_path / "none").restore_baseline(like) is None
-    (tmp_path / "run" / "baseline" / "_METADATA").write_text("{")
+    (copied / "baseline" / "_METADATA").write_text("{")
     with pytest.raises(RunError, match=r"The deterministic baseline .* cannot be read"):
-        RunFolder(tmp_path / "run").restore_baseline(like)
+        RunFolder(copied).restore_baseline(like)

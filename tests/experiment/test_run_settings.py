@@ -4,12 +4,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 from experiment_helpers import metrics_of, small
 
 from bnn_jax import config as configs
-from bnn_jax import experiment
+from bnn_jax import experiment, gaussian
 from bnn_jax.experiment.folder import RunError
+from bnn_jax.experiment.run import set_up
 
 
 def slowly(*overrides: str) -> Any:
@@ -78,12 +81,15 @@ def test_the_config_sets_the_generator_of_the_noise(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", ["3", "4"])
-def test_an_odd_number_of_samples_is_accepted(tmp_path: Path, count: str) -> None:
-    config = small(tmp_path / "run", "training.epochs=1", f"evaluation.num_samples={count}")
-    assert experiment.train(config)["num_samples"] == int(count)
+def test_an_odd_number_of_samples_is_accepted(copied: Path, count: str) -> None:
+    summary = experiment.evaluate(copied, [f"evaluation.num_samples={count}"])
+    assert summary["num_samples"] == int(count)
 
 
 def test_padding_makes_small_images_fit_lenet5(tmp_path: Path) -> None:
-    short = ["training.epochs=1", "evaluation={num_samples: 2, deterministic_baseline: false}"]
-    config = small(tmp_path / "run", "model={name: lenet5}", "data.padding=4", *short)
-    assert experiment.train(config)["num_random_weights"] > 0
+    run = set_up(small(tmp_path / "run", "model={name: lenet5}", "data.padding=4"))
+    images, _ = run.images.train
+    posterior = run.model.posterior
+    assert gaussian.random_leaves(posterior)
+    outputs = jax.eval_shape(run.model.apply, jax.random.key(0), posterior, jnp.asarray(images[:3]))
+    assert outputs.shape == (3, 10)

@@ -37,10 +37,10 @@ PICTURES = [
 ]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small network."""
-    run_folder = tmp_path / "small"
+    run_folder = tmp_path_factory.mktemp("report") / "small"
     overrides = [
         "model={name: mlp, hidden: [16]}",
         "data.image_size=null",
@@ -57,6 +57,12 @@ def run(tmp_path: Path) -> Path:
     ]
     experiment.train(configs.load(LENET, overrides))
     return run_folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / trained.name))
 
 
 @pytest.fixture
@@ -134,13 +140,14 @@ def test_report_of_a_run(
         assert ("baseline_entropy" in found) == ("tempered_baseline_entropy" in found) == baseline
     assert "Tempered: logits divided by 3." in html
     assert not [p for p in run.iterdir() if p.name.startswith(".report")]
-    assert_tempered(gathered[0], experiment.load(run))
+    assert_tempered(gathered[0], run)
     assert_turned_image_is_recognised(gathered[0])
 
 
-def assert_tempered(findings: report.ClassifierFindings, loaded: experiment.Run) -> None:
+def assert_tempered(findings: report.ClassifierFindings, run: Path) -> None:
+    loaded = experiment.load(run)
     posterior = loaded.weights
-    baseline = RunFolder(loaded.config.output.dir).restore_baseline(gaussian.mean(posterior))
+    baseline = RunFolder(run).restore_baseline(gaussian.mean(posterior))
     for group in (findings.held_out, *findings.others):
         for weights, tempered in ((posterior, group.tempered), (baseline, group.baseline_tempered)):
             assert (weights is None) == (tempered is None)
