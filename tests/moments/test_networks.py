@@ -127,7 +127,6 @@ def lenet(**options: Any) -> tuple[Any, Any]:
     return to_bnn(network, network.init(key(2), images)), images
 
 
-@pytest.mark.usefixtures("optimized")
 def test_lenet_5() -> None:
     model, images = lenet()
     posterior = with_std(model.posterior, 0.02)
