@@ -2,7 +2,8 @@
 
 Exit codes: 0, success; 2, the config, the arguments, the data or the user's code are wrong or a
 package is missing, and nothing was written; 3, training diverged; 4, a file could not be written;
-5, the deterministic baseline is incomplete; 130, interrupted. Errors are one line on stderr.
+5, the deterministic baseline is incomplete; 6, another process of the run has ended; 130,
+interrupted. Errors are one line on stderr.
 """
 
 import sys

@@ -38,8 +38,11 @@ def train(config: str, overrides: tuple[str, ...], resume: bool, as_json: bool) 
     settings = load(config, overrides)
     with user_errors():
         from bnn_jax import experiment
+        from bnn_jax.devices.processes import is_first
 
         summary = experiment.train(settings, resume=resume)
+        if not is_first():
+            return
         if settings.repeated is None or as_json:
             print_record(summary, as_json=as_json)
         else:

@@ -7,6 +7,7 @@
 | 3 | training diverged |
 | 4 | a file could not be written or read: the disk is full, or not accessible |
 | 5 | the run is finished, and its deterministic baseline is not |
+| 6 | another process of a run on several hosts has ended |
 | 130 | interrupted |
 
 Each is reported by one line on stderr. Other errors are bugs and keep their traceback.
@@ -21,7 +22,7 @@ import click
 from bnn_jax.cli.compiled_code import keep_compiled_code as keep_compiled_code
 from bnn_jax.config.errors import ConfigError
 
-DIVERGED, STORAGE, BASELINE_INCOMPLETE = 3, 4, 5
+DIVERGED, STORAGE, BASELINE_INCOMPLETE, OTHER_PROCESS = 3, 4, 5, 6
 
 STORAGE_ERRORS = (
     errno.ENOSPC,
@@ -52,6 +53,7 @@ def user_errors() -> Iterator[None]:
     """
     keep_compiled_code()
     from bnn_jax.data import DataError
+    from bnn_jax.devices.processes import ProcessError
     from bnn_jax.experiment import BaselineIncomplete, RunError
     from bnn_jax.fitting.checkpoint import CheckpointError
     from bnn_jax.fitting.divergence import Diverged
@@ -63,6 +65,8 @@ def user_errors() -> Iterator[None]:
         yield
     except BaselineIncomplete as error:
         raise Failure(str(error), BASELINE_INCOMPLETE) from error
+    except ProcessError as error:
+        raise Failure(str(error), OTHER_PROCESS) from error
     except Diverged as error:
         raise Failure(str(error), DIVERGED) from error
     except (

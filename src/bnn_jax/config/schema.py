@@ -16,9 +16,11 @@ from typing import Literal
 
 from pydantic import ValidationError, model_validator
 
+from bnn_jax.config import former_names as former
 from bnn_jax.config import overrides as overriding
 from bnn_jax.config import yaml_text
 from bnn_jax.config.data import Categorical, CurveData, Data, ImageData, Likelihood
+from bnn_jax.config.distributed import Processes
 from bnn_jax.config.errors import ConfigError as ConfigError
 from bnn_jax.config.errors import cut, explain, nearest, shown
 from bnn_jax.config.inference import BayesByBackprop, Ensemble, Inference, Ivon, check_starts
@@ -35,12 +37,6 @@ from bnn_jax.config.sections import (
     Training,
 )
 from bnn_jax.config.types import Estimator, Folder, Section, Seed, Seeds, estimator_of
-
-RENAMED = {
-    ("evaluation", "deterministic_twin"): "deterministic_baseline",
-    ("evaluation", "twin_epochs"): "baseline_epochs",
-}
-"""(section, former name) -> current name of a setting; folders of older runs have the former."""
 
 
 class Config(Section):
@@ -60,6 +56,7 @@ class Config(Section):
     optimizer: Optimizer | None = None
     training: Training
     evaluation: Evaluation = Evaluation()
+    distributed: Processes | None = None  # of a run on several hosts
     output: Output
 
     @model_validator(mode="after")
@@ -84,6 +81,11 @@ class Config(Section):
         return "splits" if getattr(self.data, "split", None) == "all" else None
 
     def _check_repetition(self) -> None:
+        if self.distributed is not None and self.repeated is not None:
+            raise ValueError(
+                f"'distributed' and several {self.repeated} exclude each other: start each run by "
+                "itself, with seed or data.split set to one of them"
+            )
         if self.seeds is None:
             return
         if "seed" in self.model_fields_set:
@@ -248,7 +250,7 @@ def load(
         overrides: strings `section.key=value` with the value in YAML; the last one for a key
             applies. A whole section is given as `prior={name: laplace, scale: 0.1}`.
         sections: the only sections that overrides may change; None for all.
-        former_names: accept settings in the file under the names of earlier versions (`RENAMED`).
+        former_names: accept settings in the file under their names of earlier versions.
 
     Raises:
         ConfigError: the file or an override is wrong. The message is one line that lists every
@@ -262,7 +264,7 @@ def load(
             f"{path} {what}: it must hold sections ({', '.join(Config.model_fields)})"
         )
     if former_names:
-        _rename(raw)
+        former.rename(raw)
     for text in overrides:
         overriding.apply(raw, text, sections)
     try:
@@ -290,11 +292,3 @@ def _read(path: Path) -> bytes:
         shown_path = f"{cut(str(path), 300)} ({getattr(error, 'strerror', None) or error})"
         message = f"cannot read the config file {shown_path}: give the path of a YAML file"
         raise ConfigError(message) from None
-
-
-def _rename(raw: dict[str, object]) -> None:
-    """Replaces the former names of settings by the current ones, in place."""
-    for (section, former), name in RENAMED.items():
-        values = raw.get(section)
-        if isinstance(values, dict) and former in values:
-            values.setdefault(name, values.pop(former))

@@ -116,6 +116,9 @@ Seeds = Annotated[
 Flag = Annotated[bool, Field(strict=True, description="true or false")]
 Name = Annotated[str, Field(min_length=1, description="a name")]
 Glob = Annotated[str, Field(min_length=1, description="a pattern such as 'conv1/*'")]
+Address = Annotated[
+    str, Field(pattern=r"^\S+:\d{1,5}$", description="host:port, such as 10.0.0.1:1234")
+]
 Folder = Annotated[
     Path,
     Field(description="a path"),

@@ -10,7 +10,11 @@ import math
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh
+from jaxtyping import PyTree
+
+from bnn_jax.devices.processes import is_global
 
 AXES = ("data", "samples")
 
@@ -59,9 +63,20 @@ def axis_size(mesh: Mesh | None, axis: str) -> int:
 
 def described(mesh: Mesh | None) -> str:
     """Returns a mesh in words, such as "8 devices (data 4, samples 2)"."""
-    if mesh is None:
+    if mesh is None or mesh.size == 1:
         return "1 device"
-    return f"{mesh.size} devices ({_text(mesh.shape)})" if mesh.size > 1 else "1 device"
+    processes = len({device.process_index for device in mesh.devices.flat})
+    of = f" of {processes} processes" if processes > 1 else ""
+    return f"{mesh.size} devices{of} ({_text(mesh.shape)})"
+
+
+def mesh_of_arrays(tree: PyTree) -> Mesh | None:
+    """Returns a mesh of the devices of arrays that several processes hold; None for others."""
+    for leaf in jax.tree.leaves(tree):
+        if is_global(leaf):
+            devices = sorted(leaf.sharding.device_set, key=lambda device: device.id)
+            return Mesh(np.asarray(devices), ("data",), axis_types=_auto(1))
+    return None
 
 
 def _sizes(mesh: object, available: int) -> dict[str, int]:

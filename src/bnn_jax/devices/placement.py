@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import ArrayLike, PyTree
 
 from bnn_jax.devices.meshes import MeshLike, axis_size, mesh_of
+from bnn_jax.devices.processes import check_mesh, is_global
 
 Tree = TypeVar("Tree")
 
@@ -36,8 +37,13 @@ class Placement:
 
     @classmethod
     def of(cls, mesh: MeshLike, shard_parameters: bool = False) -> "Placement | None":
-        """Returns the placement on what `mesh_of` makes of a mesh; None for one device."""
+        """Returns the placement on what `mesh_of` makes of a mesh; None for one device.
+
+        Raises:
+            ValueError: there are several processes, and the mesh has no devices of one of them.
+        """
         found = mesh_of(mesh)
+        check_mesh(found)
         return None if found is None else cls(found, shard_parameters)
 
     @property
@@ -71,14 +77,41 @@ class Placement:
     def divide(self, tree: PyTree) -> PyTree:
         """Returns arrays of examples divided over `data`, padded with zeros where necessary."""
 
-        def divided(array: object) -> jax.Array:
-            host = np.asarray(array)
-            host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype))
+        def divided(array: ArrayLike) -> jax.Array:
+            host = canonical(array)
             missing = self.padded(len(host)) - len(host)
             padded: Any = np.pad(host, [(0, missing)] + [(0, 0)] * (host.ndim - 1))
             return put(padded, self.examples)
 
         return jax.tree.map(divided, tree)
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether the devices belong to several processes."""
+        return not self.everywhere.is_fully_addressable
+
+    def batches(self, tree: Tree, rows: np.ndarray) -> Tree:
+        """Returns batches of examples, of which each process loads what its devices need.
+
+        Args:
+            tree: arrays of examples, the same on every process.
+            rows: (count, batch size), the numbers of the examples of each batch.
+
+        Returns:
+            Arrays (count, padded batch size, ...), with axis 1 divided over `data`.
+        """
+        missing = self.padded(rows.shape[1]) - rows.shape[1]
+        padded: Any = np.pad(rows, [(0, 0), (0, missing)])
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, *self.examples.spec))
+
+        def load(array: np.ndarray) -> jax.Array:
+            def part(index: Any) -> np.ndarray:
+                chosen: np.ndarray = array[padded[index[:2]]]
+                return chosen
+
+            return jax.make_array_from_callback((*padded.shape, *array.shape[1:]), sharding, part)
+
+        return jax.tree.map(load, tree)
 
     def batch(self, batch: Tree) -> Tree:
         """Returns a batch divided over `data`, or on all devices if they do not divide it."""
@@ -140,8 +173,30 @@ _gathered.defvjp(
 
 
 def put(tree: Tree, shardings: PyTree) -> Tree:
-    """Returns the tree on the devices of a sharding, or of a tree of shardings."""
-    return jax.device_put(tree, shardings)
+    """Returns the tree on the devices of a sharding, or of a tree of shardings.
+
+    Where they belong to several processes, each process places its parts of an array that is not
+    yet on them, and must hold the whole array.
+    """
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda leaf: _on_processes(leaf, shardings), tree)
+    return jax.tree.map(_on_processes, tree, shardings)
+
+
+def _on_processes(leaf: PyTree, sharding: NamedSharding) -> jax.Array:
+    if is_global(leaf):
+        return jax.device_put(leaf, sharding)
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    host = leaf if is_key else canonical(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def canonical(array: ArrayLike) -> np.ndarray:
+    """Returns a NumPy array in the dtype that JAX gives it, such as float32 for float64."""
+    host = np.asarray(array)
+    return host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
 
 
 def constrain(tree: Tree, shardings: PyTree) -> Tree:

@@ -6,7 +6,6 @@ has computed is kept.
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from bnn_jax import gaussian, noise
 from bnn_jax.config.schema import Config
+from bnn_jax.devices import processes
 from bnn_jax.devices.meshes import described
-from bnn_jax.experiment import build, initial_weights, metric_files, origin, scores
+from bnn_jax.experiment import build, hosts, initial_weights, metric_files, origin, scores
 from bnn_jax.experiment import method as methods
 from bnn_jax.experiment.build import named_key
 from bnn_jax.experiment.examples import Points
@@ -51,29 +51,41 @@ def train(config: Config, *, resume: bool = False) -> Record:
         Diverged: the loss or the weights became infinite or NaN.
         BaselineIncomplete: the run is finished, and its deterministic baseline failed.
         KeyboardInterrupt: the run was interrupted. Its state was saved and can be resumed.
+        ProcessError: another process of the run has ended.
     """
-    with noise.generator(config.training.generator):
+    if config.distributed is not None:
+        hosts.connect(config.distributed)
+    with noise.generator(config.training.generator), processes.noticing_others():
         return _train(config, resume)
 
 
-def _train(config: Config, resume: bool) -> Record:
-    folder = RunFolder(config.output.dir)
-    if resume:
+def _folder(config: Config, resume: bool) -> RunFolder:
+    """Returns the folder of the run, which the first process has chosen."""
+
+    def chosen() -> Path:
+        if not resume:
+            return RunFolder.new(config.output.dir).path
+        folder = RunFolder(config.output.dir)
         folder.check_resumable(config)
         origin.check_same_code(folder.path, config)
-    else:
-        folder = RunFolder.new(config.output.dir)
+        return folder.path
+
+    return RunFolder(Path(processes.broadcast_text(str(processes.on_first(chosen)))))
+
+
+def _train(config: Config, resume: bool) -> Record:
+    folder = _folder(config, resume)
     metric_files.check(config.output.metrics)
     run = initial_weights.started(set_up(config))
     folder.create(config)
-    origin.record(folder.path, config, run.examples)
+    processes.on_first(lambda: origin.record(folder.path, config, run.examples))
     if run.mesh is not None:
-        print(f"Training on {described(run.mesh)}.", file=sys.stderr)
+        hosts.say(f"Training on {described(run.mesh)}.")
     try:
         run = dataclasses.replace(run, result=fit_run(run, folder))
     except Interrupted as interrupted:
         folder.write_summary({"status": "interrupted", "steps": interrupted.steps})
-        print(f"the state is saved in {folder.path}: continue with --resume", file=sys.stderr)
+        hosts.say(f"the state is saved in {folder.path}: continue with --resume")
         raise
     run.fit.save(folder.path / POSTERIOR)
     summary = _results(run, folder) | {
@@ -99,7 +111,8 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
     """Returns the fit of a run, which continues from the checkpoint in the folder if it has one."""
     settings, metrics = run.config.training, run.config.output.metrics
     try:
-        with metric_files.writer(folder.path, metrics) as write_more:
+        own = metrics if processes.is_first() else ()
+        with metric_files.writer(folder.path, own) as write_more:
             return fit(
                 build.keys_of(run.config.seed),
                 run.model,
@@ -217,7 +230,7 @@ def _divergence(run: Run) -> Record:
         named_key(run.config.seed, "evaluation"), run.config.evaluation.num_samples
     )
     with noise.generator(run.config.training.generator):
-        return {"kl": float(run.model.kl(run.weights, key=kl_key))}
+        return {"kl": float(run.model.kl(processes.whole(run.weights), key=kl_key))}
 
 
 def _score(run: Run, predicted: Prediction) -> dict[str, float]:
@@ -249,7 +262,7 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
     assert optimizer is not None
     epochs = run.config.evaluation.baseline_epochs or settings.epochs
     steps = run.examples.num_train // settings.batch_size
-    print("Training the deterministic baseline.", file=sys.stderr)
+    hosts.say("Training the deterministic baseline.")
     result = fit(
         build.keys_of(run.config.seed, baseline=True),
         dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),

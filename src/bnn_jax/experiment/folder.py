@@ -11,7 +11,7 @@
     code/             the user's Python files, see `bnn_jax.experiment.user_files`
 
 A checkpoint replaces the previous one only when it is complete, so an interrupted write loses
-nothing.
+nothing. Of several processes only the first one writes.
 """
 
 import json
@@ -28,7 +28,8 @@ from jaxtyping import PyTree
 
 from bnn_jax import config as configs
 from bnn_jax.config.schema import Config
-from bnn_jax.fitting import Fit, files
+from bnn_jax.devices import processes
+from bnn_jax.fitting import Fit, files, sealed
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.transforms import BayesianModel
@@ -94,12 +95,12 @@ class RunFolder:
             RunFolder.new(self.path)
             return
         saved = self.load_config()
-        # A run may continue on other devices.
+        # A run may continue on other devices and in another number of processes.
         placement = {
             name: getattr(config.training, name) for name in ("devices", "mesh", "shard_parameters")
         }
         training = saved.training.model_copy(update=placement)
-        same = {"output": config.output, "training": training}
+        same = {"output": config.output, "training": training, "distributed": config.distributed}
         saved = saved.model_copy(update=same)
         if saved != config:
             dumps = (c.model_dump(exclude={"output"}) for c in (saved, config))
@@ -131,6 +132,9 @@ class RunFolder:
         Raises:
             RunError: it cannot be created.
         """
+        processes.on_first(lambda: self._create(config))
+
+    def _create(self, config: Config) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.config_file.is_file():
@@ -140,6 +144,9 @@ class RunFolder:
 
     def write_metrics(self, history: Sequence[Record]) -> None:
         """Adds the line of the last epoch, or replaces the file if it does not precede it."""
+        processes.on_first(lambda: self._write_metrics(history))
+
+    def _write_metrics(self, history: Sequence[Record]) -> None:
         file = self.path / "metrics.jsonl"
         lines = [json.dumps(files.finite(line)) for line in history]
         if file.is_file() and file.read_text().splitlines() == lines[:-1]:
@@ -149,7 +156,7 @@ class RunFolder:
             files.atomic_write(file, "".join(line + "\n" for line in lines).encode())
 
     def write_summary(self, summary: Record) -> None:
-        files.write_json(self.path / "summary.json", summary)
+        processes.on_first(lambda: files.write_json(self.path / "summary.json", summary))
 
     def write_file(self, name: str, text: str) -> None:
         files.atomic_write(self.path / name, text.encode())
@@ -194,12 +201,17 @@ class RunFolder:
 
     def remove(self, name: str) -> None:
         """Removes a part of the run that is no longer needed."""
-        shutil.rmtree(self.path / name, ignore_errors=True)
+        processes.on_first(lambda: shutil.rmtree(self.path / name, ignore_errors=True))
 
     def save_baseline(self, weights: PyTree) -> None:
         """Saves the weights of the deterministic baseline, and replaces earlier ones."""
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(self.path / "baseline", _arrays(weights), force=True)
+        weights = processes.whole(weights)
+        processes.on_first(lambda: self._save_baseline(weights))
+
+    def _save_baseline(self, weights: PyTree) -> None:
+        to_save = ocp.args.StandardSave(sealed.stored(_arrays(weights)))
+        with sealed.checkpointer() as checkpointer:
+            checkpointer.save(self.path / "baseline", args=to_save, force=True)
 
     def restore_baseline(self, like: PyTree) -> PyTree | None:
         """Returns the weights of the deterministic baseline, or None if there are none."""

@@ -170,6 +170,7 @@ def _refuse(needed: float, what: str, cure: str) -> None:
 
 def _device_limit() -> float | None:
     """Returns the bytes of all accelerators; None on CPU, where they are the machine's."""
-    statistics = [device.memory_stats() for device in jax.devices()]
+    statistics = [device.memory_stats() for device in jax.local_devices()]
     limits = [s["bytes_limit"] for s in statistics if s and "bytes_limit" in s]
-    return float(sum(limits)) if len(limits) == len(statistics) else None
+    total = float(sum(limits)) * jax.process_count()  # the processes have the same devices
+    return total if len(limits) == len(statistics) else None

@@ -207,6 +207,8 @@ def _holds_runs(path: Path) -> bool:
 
 def _check(settings: Config) -> None:
     """Checks that the data of a point have a validation part, and that its objects can be built."""
+    if settings.distributed is not None:
+        raise RunError("a sweep runs in one process: remove distributed.")
     one = settings
     if settings.repeated is not None:
         members = seeds.members(settings, RunFolder(settings.output.dir))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax._parameters import check_count, check_key, describe
+from bnn_jax.devices.processes import is_global
 from bnn_jax.fitting.early_stopping import Patience
 from bnn_jax.fitting.keys import Keys
 from bnn_jax.infer.method import Method
@@ -57,6 +58,11 @@ def check_arrays(name: str, inputs: PyTree, targets: PyTree) -> None:
         TypeError: they are not.
     """
     for part, value in [*(("inputs", x) for x in jax.tree.leaves(inputs)), ("targets", targets)]:
+        if is_global(value):
+            raise TypeError(
+                f"{name}: {part} must be whole on every process, got an array on devices of "
+                "several: pass NumPy arrays, of which each process loads its part of a batch."
+            )
         try:
             array = np.asarray(value)
         except ValueError as error:  # lists of different lengths

@@ -7,9 +7,13 @@
 The newest whole checkpoint is used; a damaged one is named in a warning. The fingerprint identifies
 the fit: its settings, and hashes of its data, its key and its model. A state of another fit is
 refused.
+
+Of several processes the first one writes and reads the files, and the others get what it has read.
+So a checkpoint does not depend on the number of processes.
 """
 
 import hashlib
+import json
 import os
 import re
 import warnings
@@ -22,6 +26,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian
+from bnn_jax.devices import processes
+from bnn_jax.devices.placement import put
 from bnn_jax.fitting import files, sealed
 
 Record = dict[str, Any]
@@ -50,9 +56,7 @@ class Folder:
         self.fingerprint = fingerprint
         self.keep = keep
         self._broken: set[Path] = set()
-        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK):
-            raise CheckpointError(f"checkpoint must be a folder that can be written, got {path}.")
+        processes.on_first(self._check_writable)
 
     def restore(self, like: PyTree) -> tuple[PyTree, Record] | None:
         """Returns the newest whole state and its record, or None if there is no checkpoint.
@@ -63,6 +67,18 @@ class Folder:
         Raises:
             CheckpointError: no checkpoint is whole, or the state belongs to another fit.
         """
+        if not processes.several():
+            return self._restore(like)
+        host = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+        found = processes.on_first(lambda: self._restore(host))
+        state, record = found or (host, None)
+        record = json.loads(processes.broadcast_text(json.dumps(record)))
+        if record is None:
+            return None
+        state = processes.broadcast(state, host)
+        return jax.tree.map(_placed_as, state, like), record
+
+    def _restore(self, like: PyTree) -> tuple[PyTree, Record] | None:
         checkpoints = self.checkpoints()
         damage: list[str] = []
         for path in reversed(checkpoints):
@@ -90,6 +106,10 @@ class Folder:
 
     def newest_record(self) -> Record | None:
         """Returns the record of the newest whole state, or None if there is no checkpoint."""
+        found = processes.on_first(self._newest_record)
+        return json.loads(processes.broadcast_text(json.dumps(found)))
+
+    def _newest_record(self) -> Record | None:
         damage: list[str] = []
         for path in reversed(self.checkpoints()):
             try:
@@ -108,6 +128,10 @@ class Folder:
             state: a tree of arrays and PRNG keys.
             record: a JSON value that belongs to the state, such as the history.
         """
+        state = processes.whole(state)
+        processes.on_first(lambda: self._save(step, state, record))
+
+    def _save(self, step: int, state: PyTree, record: Record) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         files.remove_partial(self.path)
         before = self.checkpoints()
@@ -127,6 +151,13 @@ class Folder:
         found = [(m, p) for p in self.path.iterdir() if (m := _NAME.fullmatch(p.name))]
         return [path for _, path in sorted(found, key=lambda item: int(item[0][1]))]
 
+    def _check_writable(self) -> None:
+        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise CheckpointError(
+                f"checkpoint must be a folder that can be written, got {self.path}."
+            )
+
     def _none_is_whole(self, damage: list[str]) -> CheckpointError:
         return CheckpointError(
             f"No checkpoint in {self.path} is whole: {'; '.join(damage)}. Name another folder, or "
@@ -142,6 +173,10 @@ class Folder:
                 f"{self.path} holds the state of another fit (different {', '.join(changed)}): "
                 "name another checkpoint folder, or call fit as before."
             )
+
+
+def _placed_as(value: PyTree, leaf: PyTree) -> PyTree:
+    return put(value, leaf.sharding) if processes.is_global(leaf) else value
 
 
 def hash_of(tree: PyTree) -> str:

@@ -12,14 +12,14 @@ bit where the fit that never stopped does.
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from bnn_jax.devices import MeshLike, Placement
+from bnn_jax.devices import MeshLike, Placement, processes
 from bnn_jax.fitting import checkpoint as checkpoints
 from bnn_jax.fitting import checks, shapes, training_data
 from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
@@ -122,6 +122,8 @@ def fit(
             their sizes, such as {"data": 4, "samples": 2}; or a number of devices or "all", which
             divide the examples. `data` divides batches, `samples` the members of an ensemble and
             the weight samples of predictions. The result is that of one device, up to rounding.
+            With several processes (`jax.distributed.initialize`) it must have devices of all, each
+            process calls fit with the same arguments, and the first one writes the checkpoints.
         shard_parameters: on a mesh, also divide the weights and the optimizer's state over `data`
             (FSDP): every array along its longest axis that the devices divide. A step gathers
             the weights that it needs.
@@ -135,6 +137,7 @@ def fit(
         Diverged: the loss or the weights are not finite; the checkpoints are of earlier steps.
         LockedError: another process uses the checkpoint folder.
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
+        ProcessError: another process of the program has ended.
     """
     inputs, targets = checks.checked_arguments(locals())
     checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
@@ -165,8 +168,9 @@ def fit(
         callbacks=callbacks,
         early_stopping=early_stopping,
     )
-    state = _trained(run, loop, keys.init, watch, progress)
-    return _result(run, state, watch.fit, model, modes, loop)
+    with processes.noticing_others():
+        state = _trained(run, loop, keys.init, watch, progress)
+        return _result(run, state, watch.fit, model, modes, loop)
 
 
 def _result(
@@ -174,7 +178,7 @@ def _result(
 ) -> Fit:
     """Returns the fit at its last state, with its diagnosis."""
     posterior = _with_batch_statistics(run.posterior(state), modes, loop)
-    found = diagnose(posterior, model, unfitted.history, unfitted.num_data)
+    found = diagnose(processes.whole(posterior), model, unfitted.history, unfitted.num_data)
     return dataclasses.replace(unfitted, posterior=posterior, diagnosis=found)
 
 
@@ -203,7 +207,7 @@ def _folder(
     path: str | Path | None, keys: Keys, problem: Problem, data: Data, settings: str
 ) -> checkpoints.Folder | None:
     """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
-    if path is None:
+    if path is None and not processes.several():
         return None
     model = problem.model
     fingerprint = {
@@ -212,12 +216,16 @@ def _folder(
         "model": checkpoints.hash_of((model.posterior, model.variables, model.prior)),
         "settings": f"{settings} {to_json(problem.likelihood)} {dict(model.estimators)}",
     }
-    return checkpoints.Folder(path, fingerprint)
+    processes.check_same(**fingerprint)
+    return None if path is None else checkpoints.Folder(path, fingerprint)
 
 
 def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: bool) -> State:
     """Runs the epochs that are left, saves the state if they are interrupted, and finishes it."""
-    with locked(watch.folder.path) if watch.folder else nullcontext(), interruptible() as asked:
+    folder = watch.folder
+    with ExitStack() as held, interruptible() as asked:
+        if folder is not None:
+            processes.on_first(lambda: held.enter_context(locked(folder.path)))
         watch.interrupts = asked
         loop, state = loop.placed(run.init(key))
         totals = loop.no_totals(state)
@@ -231,12 +239,13 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
                 interrupted=lambda: asked() or watch.stop,
                 is_due=watch.is_due,
                 save=watch.save,
-                quiet=not progress,
+                quiet=not (progress and processes.is_first()),
             )
             watch.save(state, totals)
-        if asked():
-            where = f"; the state is in {watch.folder.path}" if watch.folder else ""
-            print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
+        if processes.any_process(asked())[0]:
+            where = f"; the state is in {folder.path}" if folder else ""
+            if processes.is_first():
+                print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
             raise Interrupted(int(state.step))
     if run.finish is not None:
         state = run.finish(state, partial(training_data.batches, loop))

@@ -7,7 +7,8 @@ step, and resumed ends bit for bit where the run that never stopped does.
 On CPU every step is a call from Python: a convolution inside a compiled loop loses its
 multi-threaded kernels there and LeNet-5 becomes four times slower. On accelerators a call runs
 many. On several devices the same program runs on a mesh: the compiler divides each batch over
-`data`, and the members of an ensemble over `samples`.
+`data`, and the members of an ensemble over `samples`. Where the devices belong to several
+processes, the examples lie in the memory of the hosts, and each process loads its part of a batch.
 """
 
 import dataclasses
@@ -19,12 +20,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
 from bnn_jax._compiler import compiler_options
 from bnn_jax.devices import Placement
 from bnn_jax.devices.placement import constrain, put
+from bnn_jax.devices.processes import any_process
 from bnn_jax.fitting.divergence import Totals, check, zero_flag
 from bnn_jax.fitting.interrupts import interruptible as interruptible
 from bnn_jax.fitting.progress import Progress
@@ -50,7 +53,7 @@ class Loop:
 
     Attributes:
         step: a step as `train.build_step` makes it.
-        examples: (inputs, labels), arrays on the device.
+        examples: (inputs, labels), arrays on the device; NumPy arrays for several processes.
         augment: (key, inputs) -> inputs, a random change of a batch, inside the step; or None.
         run_key: gives the steps' noise.
         order_key: gives the epochs' orders.
@@ -86,10 +89,12 @@ class Loop:
     def steps_per_epoch(self) -> int:
         return self.num_examples // self.batch_size
 
-    def order(self, epoch: int) -> Array:
+    def order(self, epoch: int) -> Array | np.ndarray:
         """The order of the examples in an epoch, counted from 0."""
         key = jax.random.fold_in(self.order_key, epoch)
         order = jax.random.permutation(key, self.num_examples)
+        if self._is_loaded:
+            return np.asarray(order)
         return order if self.placement is None else self.placement.replicate(order)
 
     def with_options(
@@ -109,14 +114,38 @@ class Loop:
         key = self.placement.replicate(self.run_key)
         return dataclasses.replace(self, shardings=shardings, run_key=key), put(state, shardings)
 
+    @property
+    def _is_loaded(self) -> bool:
+        """Whether each process loads its part of a batch from the memory of its host."""
+        return self.placement is not None and self.placement.spans_processes
+
+    def examples_of(self, order: Array | np.ndarray, position: int, count: int) -> PyTree:
+        """Returns the examples that a call takes, for `count` steps from a position of an epoch."""
+        if self.placement is None or not self._is_loaded:
+            return self.examples
+        size = self.batch_size
+        rows = np.reshape(order[position * size : (position + count) * size], (count, size))
+        return self.placement.batches(self.examples, rows)
+
     @cached_property
     def call(self) -> Callable[..., tuple[State, Totals]]:
         """Run `count` steps and add up what they report. The state and the sums are donated."""
 
-        def one(state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey) -> PyTree:
-            start = (state.step % self.steps_per_epoch) * self.batch_size
-            index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
-            inputs, labels = self._batch(jax.tree.map(lambda a: a[index], examples))
+        def one(
+            state: State,
+            totals: Totals,
+            order: Array,
+            examples: PyTree,
+            key: PRNGKey,
+            number: int | Array,
+        ) -> PyTree:
+            if self._is_loaded:
+                batch = jax.tree.map(lambda a: a[number, : self.batch_size], examples)
+            else:
+                start = (state.step % self.steps_per_epoch) * self.batch_size
+                index = lax.dynamic_slice_in_dim(order, start, self.batch_size)
+                batch = jax.tree.map(lambda a: a[index], examples)
+            inputs, labels = self._batch(batch)
             if self.augment is not None:
                 # The order's key has no other use at this index.
                 augment_key = jax.random.fold_in(self.order_key, AUGMENT + state.step)
@@ -128,10 +157,10 @@ class Loop:
             state: State, totals: Totals, order: Array, examples: Any, key: PRNGKey, count: int
         ) -> PyTree:
             if count == 1:
-                return one(state, totals, order, examples, key)
+                return one(state, totals, order, examples, key, 0)
 
-            def body(_: Any, carry: tuple[State, StepInfo]) -> PyTree:
-                return one(carry[0], carry[1], order, examples, key)
+            def body(number: Array, carry: tuple[State, StepInfo]) -> PyTree:
+                return one(carry[0], carry[1], order, examples, key, number)
 
             return lax.fori_loop(0, count, body, (state, totals))
 
@@ -150,8 +179,9 @@ class Loop:
             return self.step(now, key, batch)[1]
 
         shapes = jax.eval_shape(info, state, self.run_key, batch)
-        sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        totals = Totals(sums, zero_flag())
+        return self._replicated(Totals(_zeros(shapes), zero_flag()))
+
+    def _replicated(self, totals: Totals) -> Totals:
         return totals if self.placement is None else self.placement.replicate(totals)
 
     def _batch(self, batch: PyTree) -> PyTree:
@@ -213,17 +243,20 @@ class Loop:
             started = time.perf_counter()
             for position in range(first, steps, self.steps_per_call):
                 count = min(self.steps_per_call, steps - position)
-                state, totals = self.call(
-                    state, totals, order, self.examples, self.run_key, count=count
-                )
+                examples = self.examples_of(order, position, count)
+                state, totals = self.call(state, totals, order, examples, self.run_key, count=count)
                 done += count
                 shown = progress.visible and (position // count) % STEPS_BETWEEN_DISPLAYS == 0
                 progress.advance(count, self.headline(totals) if shown else None)
                 if position + count == steps:
                     break
-                stop, due = interrupted(), is_due()
                 calls += 1
-                if stop or due or calls % CALLS_BETWEEN_CHECKS == 0:
+                is_checked = calls % CALLS_BETWEEN_CHECKS == 0
+                # Several processes agree, which makes each wait for the others.
+                stop = due = False
+                if is_checked or not self._is_loaded:
+                    stop, due = any_process(interrupted(), is_due())
+                if stop or due or is_checked:
                     check(totals, state, self.examples)
                 if stop:
                     progress.stop()
@@ -241,10 +274,14 @@ class Loop:
                 "seconds": round(seconds, 3),
                 "examples_per_second": round(rate, 1),
             }
-            totals = jax.tree.map(jnp.zeros_like, totals)
+            totals = self._replicated(_zeros(totals))
             at_epoch_end(epoch + 1, state, line)
             numbers = {name: line[name] for name in numbers}
             progress.finish(epoch + 1, numbers, rate)
-            if interrupted():
+            if any_process(interrupted())[0]:
                 break
         return state, totals
+
+
+def _zeros(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), tree)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import ArrayLike, PyTree
 
 from bnn_jax import infer, likelihoods
+from bnn_jax.devices.processes import whole
 from bnn_jax.fitting import shapes
 from bnn_jax.fitting.checkpoint import Folder
 from bnn_jax.fitting.diagnosis import Finding
@@ -97,7 +98,9 @@ class Fit:
             count,
             likelihood=self.likelihood,
             posterior=self.posterior,
-            targets=None if targets is None else self.scaling.of_targets(np.asarray(targets)),
+            targets=None
+            if targets is None
+            else self.scaling.of_targets(np.asarray(whole(targets))),
             **{"mesh": self.mesh, **self.eval_kwargs, **options},
         )
         return self.scaling.undo(predicted)
@@ -114,6 +117,7 @@ class Fit:
             x, y: held-out inputs and targets, in their own units.
             num_samples, options: those of `predict`.
         """
+        y = whole(y)
         if isinstance(self.likelihood, likelihoods.Regression):
             options = {"levels": LEVELS, **options}
         return scores(self.predict(x, num_samples, targets=y, **options), y)

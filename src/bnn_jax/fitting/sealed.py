@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from bnn_jax import gaussian
+from bnn_jax.devices import processes
 from bnn_jax.fitting import files
 
 CONTENTS, ARRAYS = "contents.json", "arrays"
@@ -50,9 +51,9 @@ def write(path: Path, tree: PyTree, record: dict[str, Any]) -> None:
     partial.mkdir()
     try:
         # Orbax refuses arrays without elements; they are made again from their shapes.
-        kept = {str(i): a for i, (_, a) in enumerate(named) if a.size}
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            checkpointer.save(partial / ARRAYS, args=ocp.args.StandardSave(kept))
+        kept = stored({str(i): a for i, (_, a) in enumerate(named) if a.size})
+        with checkpointer() as own:
+            own.save(partial / ARRAYS, args=ocp.args.StandardSave(kept))
         files.flush_tree(partial / ARRAYS)
         contents = {
             "record": record,
@@ -95,23 +96,59 @@ def read(
         check(contents["record"])
     named = _named(like)
     _check_structure(contents["arrays"], named)
-    abstract = {
-        str(i): ocp.utils.to_shape_dtype_struct(a) for i, (_, a) in enumerate(named) if a.size
-    }
+    abstract = {str(i): _abstract(a) for i, (_, a) in enumerate(named) if a.size}
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-            restored = checkpointer.restore(path / ARRAYS, args=ocp.args.StandardRestore(abstract))
+        with checkpointer() as own:
+            restored = own.restore(path / ARRAYS, args=ocp.args.StandardRestore(abstract))
     except (ValueError, OSError, KeyError) as error:
         message = f"{path / ARRAYS} cannot be read ({' '.join(str(error).split())[:120]})"
         raise BrokenError(message) from error
     leaves = [
-        restored[str(i)] if a.size else jnp.zeros(a.shape, a.dtype)
+        _as(a, restored[str(i)]) if a.size else jnp.zeros(a.shape, a.dtype)
         for i, (_, a) in enumerate(named)
     ]
     for (name, *description), leaf in zip(contents["arrays"], leaves, strict=True):
         if description != _described(leaf):
             raise BrokenError(f"the array {name} in {path / ARRAYS} is not the one that was saved")
     return jax.tree.unflatten(jax.tree.structure(like), leaves), contents["record"]
+
+
+def checkpointer() -> ocp.Checkpointer:
+    """Returns an orbax checkpointer that waits for no other process, if there are several."""
+    if not processes.several():
+        return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    return ocp.Checkpointer(
+        ocp.StandardCheckpointHandler(multiprocessing_options=options),
+        multiprocessing_options=options,
+    )
+
+
+def stored(tree: PyTree) -> PyTree:
+    """Returns arrays as orbax takes them: with several processes none of JAX, and no keys."""
+    if not processes.several():
+        return tree
+
+    def one(array: jax.Array) -> np.ndarray:
+        return np.asarray(jax.random.key_data(array) if _is_key(array) else array)
+
+    return jax.tree.map(one, tree)
+
+
+def _abstract(array: jax.Array | jax.ShapeDtypeStruct) -> PyTree:
+    if not processes.several():
+        return ocp.utils.to_shape_dtype_struct(array)
+    return stored(jnp.zeros(array.shape, array.dtype))
+
+
+def _as(like: PyTree, restored: PyTree) -> jax.Array:
+    """Returns a restored array as a key if it must be one."""
+    if _is_key(like) and not _is_key(restored):
+        return jax.random.wrap_key_data(restored, impl=jax.random.key_impl(like))
+    return restored
 
 
 def _checked_contents(path: Path) -> dict[str, Any]:
@@ -174,7 +211,7 @@ def _described(array: jax.Array) -> list[Any]:
     return [list(array.shape), str(array.dtype), zlib.crc32(data)]
 
 
-def _is_key(array: jax.Array) -> bool:
+def _is_key(array: PyTree) -> bool:
     return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 

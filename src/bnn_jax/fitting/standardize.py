@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree
 
+from bnn_jax.devices.processes import whole
 from bnn_jax.predictive import Classification, Regression
 
 Prediction = Classification | Regression
@@ -44,7 +45,7 @@ class Affine:
 
     def apply(self, x: ArrayLike) -> Float[np.ndarray, "..."]:
         """Returns (x - shift) / scale in float32."""
-        return ((np.asarray(x, np.float64) - self.shift) / self.scale).astype(np.float32)
+        return ((np.asarray(whole(x), np.float64) - self.shift) / self.scale).astype(np.float32)
 
     def undo(self, predicted: Regression) -> Regression:
         """Returns a prediction of standardised targets in the units of the targets."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from bnn_jax.devices import Placement
+from bnn_jax.devices.placement import canonical
 from bnn_jax.fitting.loop import Loop
 from bnn_jax.fitting.standardize import Affine, Standardizer
 from bnn_jax.infer.problem import Batch
@@ -32,8 +33,13 @@ def standardizer(
 def on_device(
     inputs: PyTree, targets: PyTree, scaling: Standardizer, placement: Placement | None
 ) -> tuple[PyTree, Array]:
-    """Returns the standardised data on the device, or padded and divided over a mesh."""
+    """Returns the standardised data on the device, or padded and divided over a mesh.
+
+    Data for the devices of several processes stay NumPy arrays: each loads its part of a batch.
+    """
     scaled = scaling.of_inputs(inputs), scaling.of_targets(targets)
+    if placement is not None and placement.spans_processes:
+        return jax.tree.map(canonical, scaled)
     if placement is not None:
         return placement.divide(scaled)
     return jax.tree.map(jnp.asarray, scaled)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from bnn_jax.devices.processes import any_process
 from bnn_jax.fitting.checkpoint import Folder
 from bnn_jax.fitting.checks import Data
 from bnn_jax.fitting.early_stopping import EarlyStopping
@@ -80,6 +81,7 @@ class Watch:
             self.stop = bool(callback(line, now)) or self.stop
         if self.early_stopping is not None:
             self.stop = self.early_stopping(history) or self.stop
+        (self.stop,) = any_process(self.stop)
         if epoch % self.checkpoint_every == 0 and epoch < self.epochs:
             self.save(state, self._no_totals)
 

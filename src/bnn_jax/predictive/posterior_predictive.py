@@ -33,7 +33,9 @@ from jaxtyping import Array, ArrayLike, PyTree
 from bnn_jax._compiler import compiler_options
 from bnn_jax._parameters import check_count, check_key
 from bnn_jax.devices import MeshLike, Placement, mesh_of
+from bnn_jax.devices.meshes import mesh_of_arrays
 from bnn_jax.devices.placement import put
+from bnn_jax.devices.processes import whole
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
 from bnn_jax.predictive import on_mesh
@@ -101,6 +103,8 @@ def predict(
         mesh: several devices: a `jax.sharding.Mesh` with the axes "data" or "samples" or both;
             their sizes, such as {"data": 4, "samples": 2}; or a number of devices or "all", which
             divide the examples. The result is that of one device, up to the order of sums.
+            Default: the devices of x, targets or the posterior, if several processes hold them;
+            then all must call predict, and each gets the whole result.
         kwargs: the network's own, such as train=False.
 
     Returns:
@@ -116,14 +120,14 @@ def predict(
     drawn = drawn_by(
         method, model, posterior, variables, num_samples, antithetic, keep_samples, kwargs
     )
-    mesh = mesh_of(mesh)
+    mesh = mesh_of_arrays((x, targets, drawn.data)) if mesh is None else mesh_of(mesh)
     placement = None if mesh is None else Placement(mesh)
     levels = level_values(levels)
     likelihood = checked_likelihood(likelihood, targets, levels)
     check_count("batch_size", batch_size)
     check_examples(x, targets)
     if targets is not None and isinstance(likelihood, Likelihood):
-        likelihood.check_targets(targets)
+        likelihood.check_targets(whole(targets))
     count = len(jax.tree.leaves(x)[0])
     stacked = drawn.num_samples if keep_samples or levels else 0
     if levels:
@@ -142,7 +146,7 @@ def predict(
         )
         if placement is not None:
             examples = put(examples, placement.examples)
-        numbers = jnp.asarray(start), jnp.asarray(drawn.num_samples)
+        numbers = np.asarray(start, np.int32), np.asarray(drawn.num_samples, np.int32)
         chunk = summarised(*fixed, *examples, *numbers)
         if not keep_samples:
             del chunk["samples"]
