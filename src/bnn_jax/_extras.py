@@ -21,6 +21,7 @@ EXTRAS = {
     ),
     "distributions": ("numpyro",),
     "export": ("flatbuffers",),
+    "huggingface": ("datasets",),
     "onnx": ("jax2onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "plot": ("matplotlib",),

@@ -99,6 +99,7 @@ Data = Annotated[
     | Annotated[own.NpzData, Tag("npz")]
     | Annotated[own.ImageFolder, Tag("image_folder")]
     | Annotated[own.PythonData, Tag("python")]
+    | Annotated[own.HuggingFaceData, Tag("huggingface")]
     | Annotated[own.UciData, Tag("uci")]
     | Annotated[BlundellCurve, Tag("blundell_curve")]
     | Annotated[HeteroscedasticCurve, Tag("heteroscedastic_curve")],

@@ -89,6 +89,24 @@ class PythonData(OwnData):
     class_names: Names | None = None
 
 
+class HuggingFaceData(OwnData):
+    """A data set of Hugging Face `datasets`: a folder, or a name on the hub."""
+
+    format: Literal["huggingface"]
+    path: Name
+    subset: Name | None = None
+    revision: Name | None = None
+    train_split: Name = "train"
+    targets: Name | Names
+    inputs: Names | None = None
+    categorical: Annotated[tuple[Name, ...], Field(description="a list of names")] = ()
+    missing: Missing | Annotated[dict[str, Missing], Field(description="a mapping")] = "error"
+    task: Task | None = None
+    class_names: Names | None = None
+    image_size: Count | None = None
+    channels: Literal[1, 3] | None = None
+
+
 class UciData(OwnData):
     """A UCI regression set with one of its standard splits."""
 
@@ -107,6 +125,7 @@ FORMATS = {
     "npz": NpzData,
     "image_folder": ImageFolder,
     "python": PythonData,
+    "huggingface": HuggingFaceData,
     "uci": UciData,
 }
 

@@ -2,8 +2,9 @@
 
 `load` returns a whole image data set as uint8 arrays, prepared once and cached on disk.
 `from_arrays` makes a data set from arrays; `read_npz`, `read_table`, `read_image_folder` and
-`read_python` read own files. `stream` reads batches of data that is larger than memory. `CURVES`
-are regression data with known noise.
+`read_python` read own files, and `read_huggingface` the data sets of Hugging Face `datasets`.
+`stream` reads batches of data that is larger than memory. `CURVES` are regression data with known
+noise.
 
 TensorFlow is not needed. Importing this package imports neither TFDS nor grain, which are slow to
 import.
@@ -18,6 +19,7 @@ from bnn_jax.data.curves import Curve as Curve
 from bnn_jax.data.dataset import Dataset as Dataset
 from bnn_jax.data.dataset import Splits as Splits
 from bnn_jax.data.errors import DataError as DataError
+from bnn_jax.data.huggingface import read_huggingface as read_huggingface
 from bnn_jax.data.image_folder import read_image_folder as read_image_folder
 from bnn_jax.data.image_folder import read_new_images as read_new_images
 from bnn_jax.data.loading import load as load

@@ -45,11 +45,12 @@ def read_parquet_table(file: PathLike, *, max_bytes: int = MAX_BYTES) -> Table:
     check_header(str(path), names)
     if not table.num_rows:
         raise DataError(f"{path} has no rows.")
-    columns = {name: _column(str(path), name, table.column(name)) for name in names}
+    columns = {name: column_of(str(path), name, table.column(name)) for name in names}
     return Table(str(path), columns)
 
 
-def _column(file: str, name: str, values: Any) -> Column:
+def column_of(file: str, name: str, values: Any) -> Column:
+    """Returns a column of an Arrow table, as `read_parquet_table` describes it."""
     from pyarrow import float64, types
 
     place = Place(file, f"column {name!r}", "row")

@@ -6,6 +6,7 @@ the seed alone, so a split is the same on every machine.
 
 import dataclasses
 import math
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Int
@@ -31,12 +32,8 @@ def split(
         DataError: a share or number is out of range, a part would be empty, or it exists already.
     """
     parts = Splits(data) if isinstance(data, Dataset) else data
-    for name, size in (("validation", validation), ("test", test)):
-        if size and getattr(parts, name) is not None:
-            raise DataError(
-                f"{parts.source} has its own {name} part: leave {name}={size} out, or remove the "
-                "part from the source."
-            )
+    own = [name for name in ("validation", "test") if getattr(parts, name) is not None]
+    check_absent(own, {"validation": validation, "test": test}, parts.source)
     train, held_out, tested = split_rows(
         len(parts.train), validation=validation, test=test, seed=seed, source=parts.source
     )
@@ -46,6 +43,16 @@ def split(
         validation=parts.train.rows(held_out) if validation else parts.validation,
         test=parts.train.rows(tested) if test else parts.test,
     )
+
+
+def check_absent(own: Collection[str], sizes: Mapping[str, float], source: str) -> None:
+    """Raises DataError if a part is to be split off that the source has already."""
+    for name, size in sizes.items():
+        if size and name in own:
+            raise DataError(
+                f"{source} has its own {name} part: leave {name}={size} out, or remove the part "
+                "from the source."
+            )
 
 
 def split_rows(

@@ -72,7 +72,7 @@ class TableEncoder:
         )
         found = [table.column(name) for name in targets]
         check_task(task)
-        _check_present(found)
+        check_present(found)
         task = task or _task_of(found)
         values, place = _target_values(found, task)
         target = TargetEncoder.fit(values, place, task=task, class_names=class_names)
@@ -98,7 +98,7 @@ class TableEncoder:
             DataError: as for `encode_inputs`.
         """
         columns = [table.column(name) for name in self.targets]
-        _check_present(columns)
+        check_present(columns)
         values, place = _target_values(columns, self.target.task)
         return self.target.encode(values, place)
 
@@ -178,7 +178,8 @@ def _input_names(
     return names
 
 
-def _check_present(columns: list[Column]) -> None:
+def check_present(columns: list[Column]) -> None:
+    """Raises DataError for the first missing value of columns of targets."""
     for column in columns:
         missing = column.missing
         if missing.any():

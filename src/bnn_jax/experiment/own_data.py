@@ -90,6 +90,8 @@ def _read(settings: own.OwnData, seed: int) -> Splits:
         return data.read_image_folder(settings.path, **given)
     if isinstance(settings, own.PythonData):
         return data.read_python(settings.file, **given)
+    if isinstance(settings, own.HuggingFaceData):
+        return data.read_huggingface(settings.path, **given)
     assert isinstance(settings, own.UciData)
     if settings.split == "all":
         raise RunError("data.split is all, and one run needs a single split: set data.split=0.")
