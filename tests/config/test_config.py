@@ -226,3 +226,11 @@ def test_only_the_given_sections_can_be_overridden(override: str) -> None:
         config.load(LENET, [override], sections=["evaluation"])
     changed = config.load(LENET, ["evaluation.num_samples=3"], sections=["evaluation"])
     assert changed.evaluation.num_samples == 3
+
+
+def test_parts_of_a_batch_must_divide_it() -> None:
+    assert config.load(LENET, ["training.accumulate_steps=4"]).training.accumulate_steps == 4
+    with pytest.raises(
+        ConfigError, match=r"accumulate_steps \(3\) must divide training.batch_size"
+    ):
+        config.load(LENET, ["training.accumulate_steps=3"])

@@ -230,6 +230,7 @@ class Training(Section):
     devices: Literal["all"] | Count = "all"
     mesh: MeshSizes | None = None  # null: all devices divide the examples
     shard_parameters: Flag = False  # divide weights and optimizer state over mesh.data too
+    accumulate_steps: Count = 1  # parts of a batch, computed one at a time
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":
@@ -237,6 +238,11 @@ class Training(Section):
             raise ValueError(
                 f"training.devices ({self.devices}) and training.mesh exclude each other, because "
                 "the mesh sets the number of devices: remove one of the two"
+            )
+        if self.batch_size % self.accumulate_steps:
+            raise ValueError(
+                f"training.accumulate_steps ({self.accumulate_steps}) must divide "
+                f"training.batch_size ({self.batch_size}): change one of them"
             )
         return self
 

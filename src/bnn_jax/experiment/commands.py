@@ -129,6 +129,7 @@ def fit_run(run: Run, folder: RunFolder) -> Fit:
                 steps_per_call=run.steps_per_call,
                 mesh=run.mesh,
                 shard_parameters=settings.shard_parameters,
+                accumulate_steps=settings.accumulate_steps,
             )
     except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
@@ -277,6 +278,7 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
         steps_per_call=run.steps_per_call,
         mesh=run.mesh,
         shard_parameters=settings.shard_parameters,
+        accumulate_steps=settings.accumulate_steps,
     )
     weights = weights_of(result.posterior)
     folder.save_baseline(weights)

@@ -16,13 +16,17 @@ from bnn_jax.noise import Draw, PRNGKey
 Data = tuple[PyTree, Any]
 
 
-def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any]:
-    """Refuses arguments of `fit`, given by name; returns inputs and targets."""
+def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any, int]:
+    """Refuses arguments of `fit`, given by name; returns inputs, targets and the batch size."""
     arguments.check(given)
+    names = ("epochs", "validate_every", "checkpoint_every", "checkpoint_minutes")
+    check_schedule(*(given[name] for name in names))
     inputs, targets = checked(given["data"], given["likelihood"], "data")
     if given["validation"] is not None:
         checked(given["validation"], given["likelihood"], "validation")
-    return inputs, targets
+    batch_size = len(targets) if given["method"].whole_data else given["batch_size"]
+    check_batch_size(batch_size, len(targets), given["accumulate_steps"])
+    return inputs, targets, batch_size
 
 
 def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]:
@@ -131,12 +135,16 @@ def check_minutes(minutes: float) -> None:
         raise ValueError(f"checkpoint_minutes must be a positive number, got {minutes!r}.")
 
 
-def check_batch_size(batch_size: int, num_data: int) -> int:
-    """Returns the batch size, if there are as many examples."""
-    check_counts(batch_size=batch_size)
+def check_batch_size(batch_size: int, num_data: int, accumulate_steps: int) -> None:
+    """Refuses more examples in a batch than there are, and parts that do not divide it."""
+    check_counts(batch_size=batch_size, accumulate_steps=accumulate_steps)
     if batch_size > num_data:
         raise ValueError(
             f"batch_size ({batch_size}) must be at most the number of training examples "
             f"({num_data}): lower it."
         )
-    return batch_size
+    if batch_size % accumulate_steps:
+        raise ValueError(
+            f"accumulate_steps ({accumulate_steps}) must divide the batch size ({batch_size}): "
+            "change one of them."
+        )

@@ -81,6 +81,7 @@ def fit(
     steps_per_call: int | None = None,
     mesh: MeshLike = None,
     shard_parameters: bool = False,
+    accumulate_steps: int = 1,
     progress: bool = True,
 ) -> Fit:
     """Infers the posterior of a network's weights from data.
@@ -127,6 +128,10 @@ def fit(
         shard_parameters: on a mesh, also divide the weights and the optimizer's state over `data`
             (FSDP): every array along its longest axis that the devices divide. A step gathers
             the weights that it needs.
+        accumulate_steps: parts of a batch whose gradients are computed one at a time and added up,
+            so that the activations of one part are in memory. It must divide the batch size; the
+            optimizer takes one step for the whole batch. Each part has its own noise and batch
+            statistics.
         progress: show a progress bar, or a line for each epoch.
 
     Returns:
@@ -139,23 +144,22 @@ def fit(
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
         ProcessError: another process of the program has ended.
     """
-    inputs, targets = checks.checked_arguments(locals())
-    checks.check_schedule(epochs, validate_every, checkpoint_every, checkpoint_minutes)
+    inputs, targets, batch_size = checks.checked_arguments(locals())
     num_data, keys = len(targets), Keys.of(key)
-    batch_size = checks.check_batch_size(num_data if method.whole_data else batch_size, num_data)
     placement = Placement.of(mesh, shard_parameters)
     scaling = training_data.standardizer(inputs, targets, likelihood, standardize)
     examples = training_data.on_device(inputs, targets, scaling, placement)
     modes = modes_of(model, train_kwargs, eval_kwargs)
     common = (likelihood, num_data, epochs * (num_data // batch_size))
     rest = (train_rest, metric_fn or batch_metrics(likelihood, scaling), modes.noiseless_forward)
-    like = shapes.of(examples[0], batch_size)
-    problem = Problem(model, modes.forward_on(placement), *common, *rest, like, placement)
+    more = (shapes.of(examples[0], batch_size), placement, accumulate_steps)
+    problem = Problem(model, modes.forward_on(placement), *common, *rest, *more)
     checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
     run = method.build(problem)
     loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)
     loop = loop.with_options(steps_per_call, num_data, placement)
-    options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}"
+    parts = f" {accumulate_steps=}" * (accumulate_steps > 1)
+    options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}{parts}"
     watch = Watch(
         fit=_unfitted(problem, modes, method, scaling, keys.predict),
         run=run,

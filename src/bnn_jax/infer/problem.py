@@ -26,6 +26,7 @@ from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
 from bnn_jax.train import Forward
+from bnn_jax.train.accumulation import accumulated
 from bnn_jax.transforms import BayesianModel
 
 Batch = tuple[Any, Array]
@@ -50,6 +51,7 @@ class Problem:
             uses its weights; None if they are not known before the first batch.
         placement: the mesh of devices, for methods that divide more than the batch over it; None
             for one device.
+        accumulate_steps: parts of a batch whose gradients are computed one at a time.
     """
 
     model: BayesianModel
@@ -62,6 +64,7 @@ class Problem:
     evaluation: Forward | None = None
     inputs: PyTree = None
     placement: Placement | None = None
+    accumulate_steps: int = 1
 
     def __post_init__(self) -> None:
         for name in ("num_data", "num_steps"):
@@ -121,6 +124,11 @@ class Problem:
         Returns:
             (nll, (new variables, metrics)).
         """
+        return accumulated(self._nll, self.accumulate_steps)(params, variables, key, batch)
+
+    def _nll(
+        self, params: PyTree, variables: PyTree, key: PRNGKey, batch: Batch
+    ) -> tuple[Float[Array, ""], tuple[PyTree, Metrics]]:
         inputs, targets = batch
         outputs, variables = self.forward(Draw(key), params, variables, inputs)
         metrics = self.metric_fn(outputs, targets) if self.metric_fn else {}

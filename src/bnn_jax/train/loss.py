@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from bnn_jax import objective, priors
 from bnn_jax.noise import Draw, PRNGKey
 from bnn_jax.priors import Prior
+from bnn_jax.train.accumulation import accumulated
 from bnn_jax.train.step_info import StepInfo
 
 Tree = TypeVar("Tree")
@@ -43,6 +44,7 @@ class VariationalLoss:
     num_samples: int
     antithetic: bool
     reverse_kl: bool
+    accumulate_steps: int = 1
 
     def __call__(
         self,
@@ -53,15 +55,11 @@ class VariationalLoss:
         batch: Batch,
     ) -> tuple[Float[Array, ""], tuple[StepInfo[Array], PyTree]]:
         """Returns the loss, and with it the step's info and the network's new variables."""
-        inputs, labels = batch
-        draws = self.draws(key)
-        outputs, variables = self.outputs(draws, posterior, variables, inputs)
-        losses = [self.loss_fn(each, labels) for each in outputs]
-        nll = _sum(losses) / self.num_samples
-        # The forward pass has used these keys: a Monte Carlo KL sees the same weights.
-        layers = self.kl_by_layer(posterior, draws[0].key)
+        data_loss = accumulated(self.data_loss, self.accumulate_steps)
+        nll, (variables, metrics) = data_loss(posterior, variables, key, batch)
+        # Unless the batch has parts, a Monte Carlo KL sees the weights of the forward pass.
+        layers = self.kl_by_layer(posterior, self.draws(jax.random.clone(key))[0].key)
         kl = _sum(layers.values())
-        metrics = [self.metric_fn(each, labels) if self.metric_fn else {} for each in outputs]
         info = StepInfo(
             loss=self.total(nll, kl, bnn_factor),
             nll=nll,
@@ -69,11 +67,21 @@ class VariationalLoss:
             dnn_factor=jnp.asarray(self.dnn_factor, jnp.float32),
             bnn_factor=bnn_factor,
             kl_by_layer=layers,
-            metrics=_tree_mean(metrics),
+            metrics=metrics,
             steps=jnp.ones((), jnp.int32),
             kl_steps=jnp.ones((), jnp.int32),
         )
         return info.loss, (info, variables)
+
+    def data_loss(
+        self, posterior: PyTree, variables: PyTree, key: PRNGKey, batch: Batch
+    ) -> tuple[Float[Array, "..."], tuple[PyTree, PyTree]]:
+        """Returns the mean data loss over the samples, and (new variables, mean metrics)."""
+        inputs, labels = batch
+        outputs, variables = self.outputs(self.draws(key), posterior, variables, inputs)
+        losses = [self.loss_fn(each, labels) for each in outputs]
+        metrics = [self.metric_fn(each, labels) if self.metric_fn else {} for each in outputs]
+        return _sum(losses) / self.num_samples, (variables, _tree_mean(metrics))
 
     def outputs(
         self, draws: list[Draw], posterior: PyTree, variables: PyTree, inputs: PyTree

@@ -32,6 +32,7 @@ def build_step(
     kl_every: int = 1,
     average_decay: float = 0.999,
     metric_fn: MetricFn | None = None,
+    accumulate_steps: int = 1,
 ) -> Callable[[State, PRNGKey, Batch], tuple[State, StepInfo[Array]]]:
     """Returns a pure function (state, run_key, (inputs, labels)) -> (state, info), to be jitted.
 
@@ -52,6 +53,7 @@ def build_step(
         average_decay: decay a step of the posterior's moving average, where the state has one. It
             starts at the initial posterior, so training should last many times 1 / (1 - decay).
         metric_fn: (outputs, labels) -> {name: scalar}, reported in info.metrics.
+        accumulate_steps: parts of a batch that are computed one at a time, see `accumulation`.
 
     Raises:
         ValueError, TypeError: both num_data and factors, or neither; values out of range.
@@ -60,7 +62,15 @@ def build_step(
     schedule = kl_schedule or objective.constant()
     _check(num_samples, antithetic, kl_every, average_decay)
     loss = VariationalLoss(
-        forward, loss_fn, metric_fn, prior, dnn, num_samples, antithetic, reverse_kl
+        forward,
+        loss_fn,
+        metric_fn,
+        prior,
+        dnn,
+        num_samples,
+        antithetic,
+        reverse_kl,
+        accumulate_steps,
     )
 
     def step(state: State, run_key: PRNGKey, batch: Batch) -> tuple[State, StepInfo[Array]]:

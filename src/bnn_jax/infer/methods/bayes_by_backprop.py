@@ -194,6 +194,7 @@ class BayesByBackprop:
                 average_decay=0.0 if self.average is None else self.average,
                 kl_every=self.kl_every,
                 metric_fn=metric_fn,
+                accumulate_steps=problem.accumulate_steps,
             )
 
         plain = variational(prior)
