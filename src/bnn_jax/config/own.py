@@ -78,12 +78,13 @@ class ImageFolder(OwnData):
 
 
 class PythonData(OwnData):
-    """A function in a Python file that returns arrays."""
+    """A function in a Python file that returns arrays, or sources of examples."""
 
     format: Literal["python"]
     file: File
     name: Name = "load"
     args: Arguments = Field(default_factory=dict)
+    stream: Flag = False  # read the training examples during training, from a source
     task: Task | None = None
     kind: Literal["features", "images", "tokens"] | None = None
     class_names: Names | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bnn_jax.data.errors import DataError
+from bnn_jax.data.streamed import Streamed
 
 Task = Literal["classification", "binary", "regression", "counts"]
 Kind = Literal["features", "images", "tokens"]
@@ -71,6 +72,7 @@ class Splits:
         test: those to report scores of; None if there are none.
         encoder: for tables, the `TableEncoder` that encodes new files in the same way.
         source: the file or folder.
+        stream: all training examples, if `train` has only a sample of them.
     """
 
     train: Dataset
@@ -78,6 +80,7 @@ class Splits:
     test: Dataset | None = None
     encoder: Any = None
     source: str = "arrays"
+    stream: Streamed | None = None
 
 
 def check_task(task: str | None) -> None:

@@ -5,22 +5,29 @@
         return {"train": (x, y), "test": (x2, y2)}   # parts; validation is optional too
         return source                                # len() and [index] -> (input, target)
 
-A source may be one of grain's. Its elements are stacked to arrays, as a whole in memory.
+A source may be one of grain's. Its elements are stacked to arrays, as a whole in memory; with
+`stream`, those of the training part are read one by one during training.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from bnn_jax.data.dataset import Kind, Splits, Task
 from bnn_jax.data.errors import DataError, Place, listed, nearest, one_line
 from bnn_jax.data.files import MAX_BYTES
+from bnn_jax.data.inputs import encode_inputs
+from bnn_jax.data.loader import pair_of
 from bnn_jax.data.names import PathLike
 from bnn_jax.data.parts import PARTS, Pair, Places, splits_of
-from bnn_jax.data.split import split
+from bnn_jax.data.split import check_absent, split, split_rows
+from bnn_jax.data.streamed import Streamed, sample_of
+from bnn_jax.data.targets import TargetEncoder
 from bnn_jax.networks import user_code
 from bnn_jax.networks.user_code import UserModule
 
@@ -41,6 +48,7 @@ def read_python(
     class_names: Sequence[str] | None = None,
     validation: float = 0,
     test: float = 0,
+    stream: bool = False,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
 ) -> Splits:
@@ -55,7 +63,10 @@ def read_python(
         class_names: as for `read_npz`.
         validation: as for `read_npz`.
         test: as for `read_npz`.
-        seed: of the split.
+        stream: leave the training part, which must be a source, where it is: `Splits.stream` reads
+            its examples by index, and `Splits.train` has a random sample of at most 1,024, which
+            sets the shapes and the classes.
+        seed: of the split, and of the sample.
         max_bytes: the largest size of a source's elements in memory.
 
     Raises:
@@ -74,14 +85,53 @@ def read_python(
         )
     loaded: object = user_code.call(user, name, functools.partial(function, **(args or {})))
     title = f"{user.title}, {name}()"
+    source: _Source | None = None
     pairs: dict[str, Pair] = {}
     places: dict[str, Places] = {}
     for part, found in _parts(loaded, title).items():
         where = f"{title}[{part!r}]" if isinstance(loaded, Mapping) else title
-        pairs[part] = _pair(found, user, name, where, max_bytes)
         places[part] = (Place(where, "inputs"), Place(where, "targets"))
-    splits = splits_of(pairs, places, source=title, task=task, kind=kind, class_names=class_names)
-    return split(splits, validation=validation, test=test, seed=seed)
+        if stream and part == "train":
+            source = _Source.of(found, user, name, where, max_bytes)
+        else:
+            pairs[part] = _pair(found, user, name, where, max_bytes)
+    options: Any = {"task": task, "kind": kind, "class_names": class_names}
+    if source is None:
+        splits = splits_of(pairs, places, source=title, **options)
+        return split(splits, validation=validation, test=test, seed=seed)
+    return _streamed(source, pairs, places, title, options, validation, test, seed)
+
+
+def _streamed(
+    source: "_Source",
+    pairs: dict[str, Pair],
+    places: dict[str, Places],
+    title: str,
+    options: Any,
+    validation: float,
+    test: float,
+    seed: int,
+) -> Splits:
+    """Returns the parts of a data set whose training examples stay in their source."""
+    sizes = {"validation": validation, "test": test}
+    check_absent(pairs, sizes, title)
+    rows, *held_out = split_rows(len(source), **sizes, seed=seed, source=title)
+    pairs["train"] = source.read(sample_of(rows, seed))
+    for (part, size), chosen in zip(sizes.items(), held_out, strict=True):
+        if size:
+            pairs[part], places[part] = source.read(chosen), places["train"]
+    splits = splits_of(pairs, places, source=title, **options)
+    inputs_at, targets_at = places["train"]
+    encoder = TargetEncoder.fit(
+        pairs["train"][1], targets_at, task=options["task"], class_names=options["class_names"]
+    )
+
+    def read(row: int) -> Pair:
+        x, y = source.read(np.asarray([row]))
+        inputs, _ = encode_inputs(x, inputs_at, kind=splits.train.kind)
+        return inputs[0], np.asarray(encoder.encode(y, targets_at)[0])
+
+    return dataclasses.replace(splits, stream=Streamed(read, rows))
 
 
 def _parts(loaded: object, title: str) -> dict[str, Any]:
@@ -107,43 +157,70 @@ def _pair(found: object, user: UserModule, name: str, where: str, max_bytes: int
         if len(found) != 2:
             raise DataError(f"{where} returned {len(found)} values: it must return {_FORMS}.")
         return _array(found[0], where, "inputs"), _array(found[1], where, "targets")
-    if not hasattr(found, "__len__") or not hasattr(found, "__getitem__") or _is_array(found):
-        raise DataError(f"{where} returned {type(found).__name__}: it must return {_FORMS}.")
-    count = user_code.call(user, name, lambda: len(found))
-    if not count:
-        raise DataError(f"{where} returned a source without elements.")
-    inputs: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
-    for index in range(count):
-        element = user_code.call(user, name, lambda index=index: found[index])  # type: ignore[misc]
-        x, y = _element(element, f"{where}[{index}]")
-        if not index and count * (x.nbytes + y.nbytes) > max_bytes:
-            raise DataError(
-                f"{where} has {count} elements of {x.nbytes + y.nbytes} bytes, more than "
-                f"max_bytes={max_bytes}: raise max_bytes, or read it in batches with data.stream."
-            )
-        if index and (x.shape != inputs[0].shape or y.shape != targets[0].shape):
-            raise DataError(
-                f"{where}: element {index} has shapes {x.shape} and {y.shape}, and element 0 has "
-                f"{inputs[0].shape} and {targets[0].shape}: they must agree."
-            )
-        inputs.append(x)
-        targets.append(y)
-    return np.stack(inputs), np.stack(targets)
+    source = _Source.of(found, user, name, where, max_bytes)
+    return source.read(np.arange(len(source)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A source of the user's, with what messages about its elements name."""
+
+    elements: Any
+    count: int
+    user: UserModule
+    name: str
+    where: str
+    max_bytes: int
+
+    @classmethod
+    def of(cls, found: Any, user: UserModule, name: str, where: str, max_bytes: int) -> "_Source":
+        """Returns the source that the user's function returned."""
+        has_elements = hasattr(found, "__len__") and hasattr(found, "__getitem__")
+        if not has_elements or isinstance(found, tuple | list) or _is_array(found):
+            raise DataError(f"{where} returned {type(found).__name__}: it must return {_FORMS}.")
+        count = user_code.call(user, name, lambda: len(found))
+        if not count:
+            raise DataError(f"{where} returned a source without elements.")
+        return cls(found, count, user, name, where, max_bytes)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def element(self, row: int) -> Pair:
+        found = user_code.call(self.user, self.name, lambda: self.elements[row])
+        return _element(found, f"{self.where}[{row}]")
+
+    def read(self, rows: Int[np.ndarray, " rows"]) -> Pair:
+        """Returns inputs and targets of some elements as arrays."""
+        inputs: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        for index in map(int, rows):
+            x, y = self.element(index)
+            if not inputs and len(rows) * (x.nbytes + y.nbytes) > self.max_bytes:
+                raise DataError(
+                    f"{self.where} has {len(rows)} elements of {x.nbytes + y.nbytes} bytes, more "
+                    f"than max_bytes={self.max_bytes}: read the training part during training "
+                    "with stream=True (data.stream=true), or raise max_bytes."
+                )
+            if inputs and (x.shape != inputs[0].shape or y.shape != targets[0].shape):
+                raise DataError(
+                    f"{self.where}: element {index} has shapes {x.shape} and {y.shape}, and "
+                    f"element {rows[0]} has {inputs[0].shape} and {targets[0].shape}: they must "
+                    "agree."
+                )
+            inputs.append(x)
+            targets.append(y)
+        return np.stack(inputs), np.stack(targets)
 
 
 def _element(element: object, where: str) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(element, Mapping):
-        for pair in (("x", "y"), ("inputs", "targets"), ("image", "label")):
-            if set(pair) <= set(element):
-                element = (element[pair[0]], element[pair[1]])
-                break
-    if not isinstance(element, tuple | list) or len(element) != 2:
+    pair = pair_of(element)
+    if pair is None:
         raise DataError(
             f"{where} must be (input, target) or {{'x': input, 'y': target}}, got "
             f"{type(element).__name__}."
         )
-    return _array(element[0], where, "the input"), _array(element[1], where, "the target")
+    return _array(pair[0], where, "the input"), _array(pair[1], where, "the target")
 
 
 def _is_array(value: object) -> bool:

@@ -4,7 +4,6 @@ The order depends only on the seed and the step, so a run can resume anywhere: a
 `start`, or with the state of grain's iterator (get_state, set_state), which orbax can save.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ from bnn_jax._extras import optional_import
 from bnn_jax.data.arrays import ImageDataset
 from bnn_jax.data.digits import load_digits
 from bnn_jax.data.errors import DataError
+from bnn_jax.data.loader import read_options
 from bnn_jax.data.names import PathLike, check_name, resolve_data_dir
 from bnn_jax.data.resize import check_size, resize_one
 
@@ -86,9 +86,7 @@ def stream(
     if shuffle:
         dataset = dataset.shuffle(seed=seed)
     dataset = dataset.batch(batch_size, drop_remainder=drop_remainder).repeat(epochs)
-    threads = min(os.cpu_count() or 1, 8)
-    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return dataset[start:].to_iter_dataset(reading)
+    return dataset[start:].to_iter_dataset(read_options())
 
 
 class _Elements:

@@ -6,8 +6,10 @@ has computed is kept.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -59,40 +61,45 @@ def train(config: Config, *, resume: bool = False) -> Record:
         return _train(config, resume)
 
 
-def _folder(config: Config, resume: bool) -> RunFolder:
-    """Returns the folder of the run, which the first process has chosen."""
-
-    def chosen() -> Path:
-        if not resume:
-            return RunFolder.new(config.output.dir).path
-        folder = RunFolder(config.output.dir)
-        folder.check_resumable(config)
-        origin.check_same_code(folder.path, config)
-        return folder.path
-
-    return RunFolder(Path(processes.broadcast_text(str(processes.on_first(chosen)))))
-
-
 def _train(config: Config, resume: bool) -> Record:
-    folder = _folder(config, resume)
+    run, folder = begin(config, resume)
+    if run.mesh is not None:
+        hosts.say(f"Training on {described(run.mesh)}.")
+    try:
+        with run_options(run, folder) as options:
+            result = fit(**options)
+    except Interrupted as interrupted:
+        folder.write_interrupted(interrupted.steps)
+        raise
+    return finish(dataclasses.replace(run, result=result), folder)
+
+
+def begin(config: Config, resume: bool) -> tuple[Run, RunFolder]:
+    """Returns the run of these settings before its first step, and its folder, which is created.
+
+    Raises:
+        RunError, DataError: the settings do not fit the data or the folder. Nothing was written.
+    """
+    folder = hosts.run_folder(config, resume)
     metric_files.check(config.output.metrics)
     run = initial_weights.started(set_up(config))
     folder.create(config)
     processes.on_first(lambda: origin.record(folder.path, config, run.examples))
-    if run.mesh is not None:
-        hosts.say(f"Training on {described(run.mesh)}.")
-    try:
-        run = dataclasses.replace(run, result=fit_run(run, folder))
-    except Interrupted as interrupted:
-        folder.write_summary({"status": "interrupted", "steps": interrupted.steps})
-        hosts.say(f"the state is saved in {folder.path}: continue with --resume")
-        raise
+    return run, folder
+
+
+def finish(run: Run, folder: RunFolder) -> Record:
+    """Saves and evaluates a trained run, trains its baseline, and returns the summary.
+
+    Raises:
+        BaselineIncomplete: the deterministic baseline failed.
+    """
     run.fit.save(folder.path / POSTERIOR)
     summary = _results(run, folder) | {
         "steps": run.fit.num_steps,
         "train_seconds": round(sum(line["seconds"] for line in run.fit.history), 2),
     }
-    if not config.has_baseline:
+    if not run.config.has_baseline:
         folder.write_summary(summary)
         return summary
     folder.write_summary(summary | {"status": "baseline incomplete"})
@@ -107,32 +114,42 @@ def _train(config: Config, resume: bool) -> Record:
     return summary
 
 
-def fit_run(run: Run, folder: RunFolder) -> Fit:
-    """Returns the fit of a run, which continues from the checkpoint in the folder if it has one."""
-    settings, metrics = run.config.training, run.config.output.metrics
+@contextmanager
+def run_options(run: Run, folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """Gives the arguments of `fit` for a run, which continues from the checkpoint in its folder.
+
+    Raises:
+        RunError: the checkpoint cannot be used, or another process uses the folder.
+    """
     try:
-        own = metrics if processes.is_first() else ()
+        own = run.config.output.metrics if processes.is_first() else ()
         with metric_files.writer(folder.path, own) as write_more:
-            return fit(
-                build.keys_of(run.config.seed),
-                run.model,
-                run.examples.train,
-                method=run.method,
-                likelihood=run.likelihood,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
-                augment=build.augmentation(run.config.data),
-                checkpoint=folder.path / "checkpoint",
-                checkpoint_every=settings.checkpoint_every,
-                callbacks=[_record_epochs(run, folder, write_more)],
-                steps_per_call=run.steps_per_call,
-                mesh=run.mesh,
-                shard_parameters=settings.shard_parameters,
-                accumulate_steps=settings.accumulate_steps,
-            )
+            yield _options(run) | {
+                "key": build.keys_of(run.config.seed),
+                "model": run.model,
+                "method": run.method,
+                "epochs": run.config.training.epochs,
+                "augment": build.augmentation(run.config.data),
+                "checkpoint": folder.path / "checkpoint",
+                "callbacks": [_record_epochs(run, folder, write_more)],
+            }
     except (CheckpointError, LockedError) as error:
         raise RunError(str(error)) from error
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """Returns the arguments of `fit` that a run and its deterministic baseline share."""
+    settings = run.config.training
+    return {
+        **run.training_data,
+        "likelihood": run.likelihood,
+        "standardize": isinstance(run.examples, Arrays) and run.examples.standardize,
+        "checkpoint_every": settings.checkpoint_every,
+        "steps_per_call": run.steps_per_call,
+        "mesh": run.mesh,
+        "shard_parameters": settings.shard_parameters,
+        "accumulate_steps": settings.accumulate_steps,
+    }
 
 
 def evaluate(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Record:
@@ -265,20 +282,12 @@ def _train_baseline(run: Run, folder: RunFolder) -> Record:
     steps = run.examples.num_train // settings.batch_size
     hosts.say("Training the deterministic baseline.")
     result = fit(
-        build.keys_of(run.config.seed, baseline=True),
-        dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),
-        run.examples.train,
+        key=build.keys_of(run.config.seed, baseline=True),
+        model=dataclasses.replace(run.model, posterior=gaussian.mean(run.model.posterior)),
         method=methods.maximum_likelihood(optimizer, steps_per_epoch=steps, epochs=epochs),
-        likelihood=run.likelihood,
         epochs=epochs,
-        batch_size=settings.batch_size,
-        standardize=isinstance(run.examples, Arrays) and run.examples.standardize,
         checkpoint=folder.path / "baseline_checkpoint",
-        checkpoint_every=settings.checkpoint_every,
-        steps_per_call=run.steps_per_call,
-        mesh=run.mesh,
-        shard_parameters=settings.shard_parameters,
-        accumulate_steps=settings.accumulate_steps,
+        **_options(run),
     )
     weights = weights_of(result.posterior)
     folder.save_baseline(weights)

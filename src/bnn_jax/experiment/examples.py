@@ -19,6 +19,7 @@ from bnn_jax.config.data import CurveData, Data, ImageData
 from bnn_jax.config.schema import Model
 from bnn_jax.config.sections import LeNet5
 from bnn_jax.data import Curve, memory
+from bnn_jax.data.streamed import Streamed
 from bnn_jax.experiment import own_data
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.own_data import Arrays
@@ -33,12 +34,13 @@ class Images:
     """The run's images on the device, uint8.
 
     Attributes:
-        train, held_out: images and labels.
+        train, held_out: images and labels; `train` is a sample if the images are streamed.
         held_out_name: "test" or "validation".
         label_names: one per class.
         mean, std: of the pixels, one per channel.
         padding: black pixels to add on each side.
         data_dir: where prepared data sets are; None for the default.
+        stream: the training images, if `train` has only a sample of them.
     """
 
     train: tuple[Array, Array]
@@ -49,6 +51,7 @@ class Images:
     std: tuple[float, ...]
     padding: int
     data_dir: Path | None
+    stream: Streamed | None = None
 
     @property
     def num_classes(self) -> int:
@@ -56,7 +59,7 @@ class Images:
 
     @property
     def num_train(self) -> int:
-        return len(self.train[0])
+        return len(self.train[0] if self.stream is None else self.stream)
 
     def as_inputs(self, images: Array) -> Array:
         """Returns (x / 255 - mean) / std in float32, of the images with their padding."""
@@ -81,6 +84,7 @@ class Points:
     held_out: tuple[Column, Column]
     curve: Curve
     held_out_name: ClassVar[str] = "test"
+    stream: ClassVar[None] = None
 
     @property
     def num_train(self) -> int:
@@ -148,6 +152,7 @@ def as_images(arrays: Arrays) -> Images:
         std=tuple(map(float, std)),
         padding=0,
         data_dir=None,
+        stream=arrays.stream,
     )
 
 

@@ -17,6 +17,7 @@ nothing. Of several processes only the first one writes.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,12 @@ class RunFolder:
 
     def write_summary(self, summary: Record) -> None:
         processes.on_first(lambda: files.write_json(self.path / "summary.json", summary))
+
+    def write_interrupted(self, steps: int) -> None:
+        """Records that the run was interrupted after these steps, and says so."""
+        self.write_summary({"status": "interrupted", "steps": steps})
+        if processes.is_first():
+            print(f"the state is saved in {self.path}: continue with --resume", file=sys.stderr)
 
     def write_file(self, name: str, text: str) -> None:
         files.atomic_write(self.path / name, text.encode())

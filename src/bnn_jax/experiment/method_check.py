@@ -27,6 +27,11 @@ def check(
     Raises:
         RunError: it does not.
     """
+    if method.whole_data and examples.stream is not None:
+        raise RunError(
+            f"inference.name {method.name} takes all examples in each step, and data.stream reads "
+            "them in batches: choose another method, or set data.stream=false."
+        )
     batch_size = examples.num_train if method.whole_data else config.training.batch_size
     num_steps = config.training.epochs * (examples.num_train // batch_size)
     modes = modes_of(model)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Shaped
 from bnn_jax import data
 from bnn_jax.config import own
 from bnn_jax.data.dataset import Dataset, Kind, Splits, Task
+from bnn_jax.data.streamed import Streamed
 from bnn_jax.experiment.folder import RunError
 
 Values = Shaped[np.ndarray, "..."]
@@ -22,7 +23,7 @@ class Arrays:
     """The run's own data in their own units.
 
     Attributes:
-        train, held_out: inputs and targets.
+        train, held_out: inputs and targets; `train` is a sample if the examples are streamed.
         held_out_name: "test" or "validation".
         splits: the data set with all its parts and names.
         standardize: whether features, and the targets of a regression, are standardised.
@@ -48,8 +49,13 @@ class Arrays:
         return self.splits.train.num_outputs
 
     @property
+    def stream(self) -> Streamed | None:
+        """The training examples, if `train` has only a sample of them."""
+        return self.splits.stream
+
+    @property
     def num_train(self) -> int:
-        return len(self.train[1])
+        return len(self.train[1] if self.stream is None else self.stream)
 
     def as_inputs(self, x: Array) -> Array:
         """Returns inputs of the network: images of bytes in [0, 1], all else as it is."""
@@ -72,6 +78,13 @@ def read(settings: own.OwnData, *, seed: int) -> Splits:
         UserCodeError: the user's function fails.
     """
     splits = _read(settings, seed)
+    if splits.stream is not None:
+        if splits.validation is None and splits.test is None:
+            raise RunError(
+                f"data.stream needs held-out examples, and {splits.source} has none: return a part "
+                "'test', or set data.test to a number of examples."
+            )
+        return splits
     if splits.validation is None and splits.test is None:
         splits = data.split(splits, test=HELD_OUT, seed=seed)
     return splits
@@ -120,6 +133,12 @@ def load(settings: own.OwnData, *, likelihood: str, seed: int) -> Arrays:
             f"data.augment is for images, and the inputs of {splits.source} are "
             f"{splits.train.kind}: remove it."
         )
+    standardize = settings.standardize and splits.train.kind == "features"
+    if standardize and splits.stream is not None:
+        raise RunError(
+            "data.standardize needs the statistics of all training examples, and data.stream reads "
+            "them one by one: scale them in your function, and set data.standardize=false."
+        )
     held_out = splits.validation or splits.test
     assert held_out is not None
     return Arrays(
@@ -127,5 +146,5 @@ def load(settings: own.OwnData, *, likelihood: str, seed: int) -> Arrays:
         held_out=(held_out.inputs, held_out.targets),
         held_out_name="validation" if splits.validation is not None else "test",
         splits=splits,
-        standardize=settings.standardize and splits.train.kind == "features",
+        standardize=standardize,
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +94,18 @@ class Run:
         return self.examples
 
     @property
+    def training_data(self) -> dict[str, Any]:
+        """The arguments of `fit` for the training data and their batches."""
+        size, stream = self.config.training.batch_size, self.examples.stream
+        if stream is None:
+            return {"data": self.examples.train, "batch_size": size}
+        return {"data": stream.batches(size, self.config.seed)}
+
+    @property
     def steps_per_call(self) -> int | None:
         """The steps that one compiled call runs; None for the default."""
+        if self.examples.stream is not None:
+            return None
         # The steps of a small network without convolutions are faster in one call, on CPU too.
         small = isinstance(self.examples, Points) or (
             isinstance(self.examples, Arrays) and self.examples.kind == "features"

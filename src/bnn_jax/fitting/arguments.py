@@ -51,6 +51,39 @@ def check(given: Mapping[str, Any]) -> None:
         _check_augment(given["augment"], given["data"])
 
 
+def check_loader_options(given: Mapping[str, Any], is_loader: bool) -> None:
+    """Refuses arguments of `fit` that are for arrays with a loader, and the reverse.
+
+    Raises:
+        ValueError: an argument has no effect on the data, or cannot be used with them.
+    """
+    if not is_loader:
+        for name in ("num_data", "steps_per_epoch"):
+            if given[name] is not None:
+                raise ValueError(
+                    f"{name} is for a grain loader, and the number of examples in arrays is known: "
+                    "remove it."
+                )
+        return
+    if given["batch_size"] is not None:
+        raise ValueError("batch_size is for arrays, and a loader yields batches: remove it.")
+    if given["standardize"]:
+        raise ValueError(
+            "standardize is for arrays: scale the examples in the loader, or the inputs by "
+            "model.preprocessed(function)."
+        )
+    if given["method"].whole_data:
+        raise ValueError(
+            f"method {given['method'].name} takes all examples in each step, and a loader yields "
+            "batches: give arrays."
+        )
+    if (given["steps_per_call"] or 1) > 1:
+        raise ValueError(
+            "steps_per_call must be 1 with a loader, whose batches are read between calls, got "
+            f"{given['steps_per_call']}."
+        )
+
+
 def check_arrays(name: str, inputs: PyTree, targets: PyTree) -> None:
     """Refuses inputs and targets that are not arrays of numbers.
 

@@ -1,6 +1,7 @@
 """Checks of the arguments and data of `fit`, before any work."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,32 +9,45 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from bnn_jax.data.loader import Loader, is_loader
 from bnn_jax.fitting import arguments
+from bnn_jax.infer.method import Method
 from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.likelihoods import Bernoulli, Categorical, Likelihood
 from bnn_jax.noise import Draw, PRNGKey
 
 Data = tuple[PyTree, Any]
+TrainingData = Data | Iterable[Any]  # or a grain loader
+
+BATCH_SIZE = 128
 
 
-def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any, int]:
-    """Refuses arguments of `fit`, given by name; returns inputs, targets and the batch size."""
+def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any, Loader | None]:
+    """Refuses arguments of `fit`, given by name; returns inputs and targets.
+
+    Returns:
+        (inputs, targets, None); of a loader its first batch, and the reader of its batches.
+    """
+    likelihood, loader = given["likelihood"], None
+    sizes = {name: given[name] for name in ("num_data", "steps_per_epoch")}
+    check_counts(**{name: size for name, size in sizes.items() if size is not None})
+    if is_loader(given["data"]):
+        loader = Loader(given["data"], **sizes)
+        given = {**given, "data": loader.first}
     arguments.check(given)
-    names = ("epochs", "validate_every", "checkpoint_every", "checkpoint_minutes")
-    check_schedule(*(given[name] for name in names))
-    inputs, targets = checked(given["data"], given["likelihood"], "data")
+    arguments.check_loader_options(given, loader is not None)
+    inputs, targets = checked(given["data"], likelihood, "data")
     if given["validation"] is not None:
-        checked(given["validation"], given["likelihood"], "validation")
-    batch_size = len(targets) if given["method"].whole_data else given["batch_size"]
-    check_batch_size(batch_size, len(targets), given["accumulate_steps"])
-    return inputs, targets, batch_size
+        checked(given["validation"], likelihood, "validation")
+    return inputs, targets, loader
 
 
 def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]:
     """Refuses data that cannot be trained on; returns inputs and targets."""
     if not isinstance(data, tuple) or len(data) != 2:
         raise TypeError(
-            f"{name} must be a pair (inputs, targets) of arrays, got {type(data).__name__}."
+            f"{name} must be a pair (inputs, targets) of arrays"
+            f"{', or a grain loader' if name == 'data' else ''}, got {type(data).__name__}."
         )
     inputs, targets = data
     arguments.check_arrays(name, inputs, targets)
@@ -62,19 +76,23 @@ def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]
     return inputs, targets
 
 
-def check_outputs(problem: Problem, batch: Batch, labels: PyTree) -> None:
+def check_outputs(
+    problem: Problem, examples: Batch, labels: PyTree, loader: Loader | None = None
+) -> None:
     """Traces the network on one batch, and refuses outputs that do not fit the targets.
 
     Args:
         problem: the inference problem.
-        batch: the first batch.
+        examples: all examples, or the first batch.
         labels: all targets.
+        loader: a reader whose batches will be checked too, each when it is read.
 
     Raises:
         ValueError: the network cannot take the inputs, the likelihood cannot take its outputs, or
             a label is not one of the network's classes.
     """
-    inputs, targets = batch
+    size = jax.tree.leaves(problem.inputs)[0].shape[0]
+    inputs, targets = jax.tree.map(lambda a: a[:size], examples)
     params, variables = problem.params, problem.model.variables
 
     def outputs(key: PRNGKey) -> PyTree:
@@ -99,6 +117,15 @@ def check_outputs(problem: Problem, batch: Batch, labels: PyTree) -> None:
             f"{shape} against targets of shape {tuple(targets.shape)}: {_first_line(error)}"
         ) from error
     arguments.check_metrics(problem.metric_fn, found, targets)
+    if loader is not None:
+        loader.check = partial(_check_batch, problem.likelihood, found)
+
+
+def _check_batch(likelihood: Likelihood, outputs: PyTree, batch: Data) -> None:
+    """Refuses a batch of a loader, for a network with outputs of these shapes."""
+    _, targets = checked(batch, likelihood, "data")
+    if isinstance(likelihood, Categorical):
+        _check_labels(targets, classes=outputs.shape[-1])
 
 
 def _check_labels(labels: PyTree, *, classes: int) -> None:
@@ -135,14 +162,39 @@ def check_minutes(minutes: float) -> None:
         raise ValueError(f"checkpoint_minutes must be a positive number, got {minutes!r}.")
 
 
-def check_batch_size(batch_size: int, num_data: int, accumulate_steps: int) -> None:
-    """Refuses more examples in a batch than there are, and parts that do not divide it."""
-    check_counts(batch_size=batch_size, accumulate_steps=accumulate_steps)
-    if batch_size > num_data:
+def sizes(
+    num_arrays: int,
+    batch_size: int | None,
+    method: Method,
+    loader: Loader | None,
+    accumulate_steps: int,
+) -> tuple[int, int, int]:
+    """Returns the numbers of training examples, of examples in a batch, and of steps in an epoch.
+
+    Args:
+        num_arrays: number of examples in arrays.
+        batch_size: that of `fit`; None for the default.
+        method: the inference method, which may take all examples in each step.
+        loader: has its own numbers; None for arrays.
+        accumulate_steps: parts of a batch, whose size they must divide.
+    """
+    check_counts(accumulate_steps=accumulate_steps)
+    if loader is not None:
+        _check_parts(loader.batch_size, accumulate_steps)
+        return loader.num_data, loader.batch_size, loader.steps_per_epoch
+    size = BATCH_SIZE if batch_size is None else batch_size
+    size = num_arrays if method.whole_data else size
+    check_counts(batch_size=size)
+    if size > num_arrays:
         raise ValueError(
-            f"batch_size ({batch_size}) must be at most the number of training examples "
-            f"({num_data}): lower it."
+            f"batch_size ({size}) must be at most the number of training examples ({num_arrays}): "
+            "lower it."
         )
+    _check_parts(size, accumulate_steps)
+    return num_arrays, size, num_arrays // size
+
+
+def _check_parts(batch_size: int, accumulate_steps: int) -> None:
     if batch_size % accumulate_steps:
         raise ValueError(
             f"accumulate_steps ({accumulate_steps}) must divide the batch size ({batch_size}): "

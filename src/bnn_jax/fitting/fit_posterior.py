@@ -9,36 +9,25 @@ and the epoch's number. A fit that was interrupted and is resumed from its check
 bit where the fit that never stopped does.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from bnn_jax.devices import MeshLike, Placement, processes
-from bnn_jax.fitting import checkpoint as checkpoints
-from bnn_jax.fitting import checks, shapes, training_data
-from bnn_jax.fitting.batch_metrics import MetricFn, batch_metrics
-from bnn_jax.fitting.checks import Data
-from bnn_jax.fitting.diagnosis import diagnose
+from bnn_jax.devices import MeshLike, processes
+from bnn_jax.fitting.batch_metrics import MetricFn
+from bnn_jax.fitting.checks import Data, TrainingData
 from bnn_jax.fitting.early_stopping import EarlyStopping
 from bnn_jax.fitting.interrupts import interruptible
 from bnn_jax.fitting.keys import Keys
 from bnn_jax.fitting.lock import locked
-from bnn_jax.fitting.loop import Loop
-from bnn_jax.fitting.modes import Modes, has_batch_statistics, modes_of
-from bnn_jax.fitting.result import Fit, to_json
-from bnn_jax.fitting.standardize import Standardizer
+from bnn_jax.fitting.prepared import Prepared, prepared
+from bnn_jax.fitting.result import Fit
 from bnn_jax.fitting.watch import Callback, Watch
-from bnn_jax.infer.method import Inference, Method, State
-from bnn_jax.infer.problem import Problem
+from bnn_jax.infer.method import Method, State
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
-from bnn_jax.posteriors import MeanField, Point, Posterior
 from bnn_jax.transforms import BayesianModel
 
 Augment = Callable[[PRNGKey, Any], Any]
@@ -59,12 +48,14 @@ class Interrupted(KeyboardInterrupt):
 def fit(
     key: PRNGKey | Keys,
     model: BayesianModel,
-    data: Data,
+    data: TrainingData,
     *,
     method: Method,
     likelihood: Likelihood,
     epochs: int,
-    batch_size: int = 128,
+    batch_size: int | None = None,
+    num_data: int | None = None,
+    steps_per_epoch: int | None = None,
     validation: Data | None = None,
     validate_every: int = 1,
     standardize: bool = False,
@@ -91,15 +82,25 @@ def fit(
         model: what `to_bnn` returned: the network, the prior, and which weights are random. The
             posterior starts at its params.
         data: (inputs, targets): arrays with the examples on axis 0; inputs may be a pytree of
-            arrays, whose leaves the network gets as its arguments if it is a tuple.
+            arrays, whose leaves the network gets as its arguments if it is a tuple. Or a grain
+            loader, MapDataset, IterDataset or DataLoader, that yields batches (inputs, targets), or
+            mappings with x and y, inputs and targets, or image and label. Its batches are used in
+            its order; a MapDataset is repeated, with a new order in each epoch if it shuffles, and
+            others are started again when they end. The state of its iterator is part of the
+            checkpoint, so the loader must be the same when a fit is resumed.
         method: an inference method with its hyper-parameters, such as `infer.swag()`.
         likelihood: the distribution of targets given the network's outputs.
         epochs: passes over the data; of a method that uses the whole data set in a step (NUTS),
             the number of steps.
-        batch_size: examples a step. Those left over at the end of an epoch are not used in it.
+        batch_size: examples a step, by default 128. Those left over at the end of an epoch are not
+            used in it. A loader has its own.
+        num_data: number of training examples of a loader; by default those in the batches of a
+            MapDataset. Other loaders need it, for the weight of the KL divergence or the prior.
+        steps_per_epoch: steps of a loader that count as an epoch; by default those of a pass over
+            `num_data` examples.
         validation: held-out (inputs, targets), scored every `validate_every` epochs.
         standardize: give inputs and targets of a regression mean 0 and standard deviation 1, by
-            the training data's statistics; only the inputs if the targets are classes.
+            the training data's statistics; only the inputs if the targets are classes. For arrays.
             Predictions, and the losses of the history, are in the targets' units.
         augment: (key, inputs) -> inputs, a random change of each batch in training, such as
             `data.pad_crop_flip`.
@@ -144,94 +145,20 @@ def fit(
         Interrupted: a KeyboardInterrupt; with `checkpoint`, the state was saved.
         ProcessError: another process of the program has ended.
     """
-    inputs, targets, batch_size = checks.checked_arguments(locals())
-    num_data, keys = len(targets), Keys.of(key)
-    placement = Placement.of(mesh, shard_parameters)
-    scaling = training_data.standardizer(inputs, targets, likelihood, standardize)
-    examples = training_data.on_device(inputs, targets, scaling, placement)
-    modes = modes_of(model, train_kwargs, eval_kwargs)
-    common = (likelihood, num_data, epochs * (num_data // batch_size))
-    rest = (train_rest, metric_fn or batch_metrics(likelihood, scaling), modes.noiseless_forward)
-    more = (shapes.of(examples[0], batch_size), placement, accumulate_steps)
-    problem = Problem(model, modes.forward_on(placement), *common, *rest, *more)
-    checks.check_outputs(problem, jax.tree.map(lambda a: a[:batch_size], examples), targets)
-    run = method.build(problem)
-    loop = Loop(run.step, examples, augment, keys.noise, keys.order, batch_size, epochs)
-    loop = loop.with_options(steps_per_call, num_data, placement)
-    parts = f" {accumulate_steps=}" * (accumulate_steps > 1)
-    options = f"{epochs=} {batch_size=} {standardize=} {train_rest=}{parts}"
-    watch = Watch(
-        fit=_unfitted(problem, modes, method, scaling, keys.predict),
-        run=run,
-        folder=_folder(checkpoint, keys, problem, data, f"{to_json(method)} {options}"),
-        checkpoint_every=checkpoint_every,
-        checkpoint_minutes=checkpoint_minutes,
-        epochs=epochs,
-        validation=validation,
-        validate_every=validate_every,
-        callbacks=callbacks,
-        early_stopping=early_stopping,
-    )
+    ready = prepared(locals())
     with processes.noticing_others():
-        state = _trained(run, loop, keys.init, watch, progress)
-        return _result(run, state, watch.fit, model, modes, loop)
+        return ready.result(_trained(ready, progress))
 
 
-def _result(
-    run: Inference, state: State, unfitted: Fit, model: BayesianModel, modes: Modes, loop: Loop
-) -> Fit:
-    """Returns the fit at its last state, with its diagnosis."""
-    posterior = _with_batch_statistics(run.posterior(state), modes, loop)
-    found = diagnose(processes.whole(posterior), model, unfitted.history, unfitted.num_data)
-    return dataclasses.replace(unfitted, posterior=posterior, diagnosis=found)
-
-
-def _unfitted(
-    problem: Problem, modes: Modes, method: Method, scaling: Standardizer, key: PRNGKey
-) -> Fit:
-    """Returns the result before the first step."""
-    return Fit(
-        posterior=Point(problem.params, problem.model.variables),
-        history=[],
-        diagnosis=(),
-        model=modes.evaluation,
-        method=method,
-        likelihood=problem.likelihood,
-        scaling=scaling,
-        num_data=problem.num_data,
-        num_steps=problem.num_steps,
-        eval_kwargs=modes.eval_kwargs,
-        key=key,
-        inputs=problem.inputs,
-        mesh=None if problem.placement is None else problem.placement.mesh,
-    )
-
-
-def _folder(
-    path: str | Path | None, keys: Keys, problem: Problem, data: Data, settings: str
-) -> checkpoints.Folder | None:
-    """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
-    if path is None and not processes.several():
-        return None
-    model = problem.model
-    fingerprint = {
-        "data": checkpoints.hash_of(data),
-        "key": checkpoints.hash_of(keys),
-        "model": checkpoints.hash_of((model.posterior, model.variables, model.prior)),
-        "settings": f"{settings} {to_json(problem.likelihood)} {dict(model.estimators)}",
-    }
-    processes.check_same(**fingerprint)
-    return None if path is None else checkpoints.Folder(path, fingerprint)
-
-
-def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: bool) -> State:
-    """Runs the epochs that are left, saves the state if they are interrupted, and finishes it."""
+def _trained(ready: Prepared, progress: bool) -> State:
+    """Runs the epochs that are left, and saves the state if they are interrupted."""
+    run, loop, watch = ready.run, ready.loop, ready.watch
     folder = watch.folder
     with ExitStack() as held, interruptible() as asked:
         if folder is not None:
             processes.on_first(lambda: held.enter_context(locked(folder.path)))
         watch.interrupts = asked
-        loop, state = loop.placed(run.init(key))
+        loop, state = loop.placed(run.init(ready.key))
         totals = loop.no_totals(state)
         state, totals = watch.started(state, totals)
         if not watch.stop:
@@ -247,31 +174,14 @@ def _trained(run: Inference, loop: Loop, key: PRNGKey, watch: Watch, progress: b
             )
             watch.save(state, totals)
         if processes.any_process(asked())[0]:
-            where = f"; the state is in {folder.path}" if folder else ""
-            if processes.is_first():
-                print(f"stopped after step {int(state.step)}{where}", file=sys.stderr)
-            raise Interrupted(int(state.step))
-    if run.finish is not None:
-        state = run.finish(state, partial(training_data.batches, loop))
-    if run.diagnostics is not None and watch.fit.history:
-        watch.fit.history[-1].update(run.diagnostics(state))
+            raise interrupted(int(state.step), [watch])
     return state
 
 
-def _with_batch_statistics(posterior: Posterior, modes: Modes, loop: Loop) -> Posterior:
-    """Returns the posterior with the batch statistics of its mean over the training data.
-
-    The running averages of training follow weights that were still moving. Posteriors of several
-    networks keep the statistics of each.
-    """
-    model, variables = modes.training, getattr(posterior, "variables", None)
-    if not isinstance(posterior, MeanField | Point) or not has_batch_statistics(model, variables):
-        return posterior
-    batches = [inputs for inputs, _ in training_data.batches(loop)]
-    tree = posterior.tree if isinstance(posterior, MeanField) else posterior.params
-    streams = {
-        name: jax.random.fold_in(loop.order_key, loop.epochs) for name in model.network.streams()
-    }
-    options = {**modes.train_kwargs, **({"rngs": streams} if streams else {})}
-    variables = model.batch_statistics(tree, batches, variables=variables, **options)
-    return dataclasses.replace(posterior, variables=variables)
+def interrupted(steps: int, watches: Sequence[Watch]) -> Interrupted:
+    """Returns the exception of an interrupted fit, and says where the state is."""
+    folders = [str(watch.folder.path) for watch in watches if watch.folder]
+    where = f"; the state is in {', '.join(folders)}" if folders else ""
+    if processes.is_first():
+        print(f"stopped after step {steps}{where}", file=sys.stderr)
+    return Interrupted(steps)

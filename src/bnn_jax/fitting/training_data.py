@@ -46,7 +46,10 @@ def on_device(
 
 
 def batches(loop: Loop) -> Iterator[Batch]:
-    """Yields the training data in order, in batches; the last one may be smaller."""
+    """Yields the training data in order, in batches; the last one of arrays may be smaller."""
+    if loop.loader is not None:
+        yield from map(loop.on_device, loop.loader.one_pass())
+        return
     for start in range(0, loop.num_examples, loop.batch_size):
         stop = min(start + loop.batch_size, loop.num_examples)
         batch = jax.tree.map(lambda a, i=start, j=stop: a[i:j], loop.examples)

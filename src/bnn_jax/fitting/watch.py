@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from bnn_jax.data.loader import Loader
 from bnn_jax.devices.processes import any_process
 from bnn_jax.fitting.checkpoint import Folder
 from bnn_jax.fitting.checks import Data
@@ -26,6 +27,7 @@ class Watch:
 
     Attributes:
         fit: the result so far; its history grows.
+        loader: the reader of the training batches, whose place is saved; None for arrays.
         stop: whether a callback or early stopping has ended the fit.
     """
 
@@ -39,6 +41,7 @@ class Watch:
     validate_every: int
     callbacks: Sequence[Callback]
     early_stopping: EarlyStopping | None = None
+    loader: Loader | None = None
     interrupts: Interrupts = dataclasses.field(default_factory=Interrupts)
     stop: bool = False
     _no_totals: PyTree = None
@@ -59,6 +62,8 @@ class Watch:
         state = self.run.resumed(saved)
         self.fit.history[:] = record["history"]
         self.stop = record["stopped"]
+        if self.loader is not None:
+            self.loader.resume(record["loader"])
         self._saved = self._what(state)
         return state, totals
 
@@ -90,6 +95,8 @@ class Watch:
         if self.folder is None or self._saved == self._what(state):
             return
         record = {"history": self.fit.history, "stopped": self.stop}
+        if self.loader is not None:
+            record["loader"] = self.loader.state()
         with self.interrupts.saving():
             self.folder.save(int(state.step), (self.run.portable(state), totals), record)
             self._saved = self._what(state)
