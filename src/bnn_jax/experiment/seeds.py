@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from bnn_jax.config import own
 from bnn_jax.config.schema import Config
 from bnn_jax.data.uci import num_splits
-from bnn_jax.experiment import commands
+from bnn_jax.experiment import commands, together
 from bnn_jax.experiment.folder import Record, RunFolder
 from bnn_jax.experiment.run import set_up
 
@@ -52,12 +52,16 @@ def train(config: Config, *, resume: bool = False) -> Record:
         folder = RunFolder.new(config.output.dir)
     runs = members(config, folder)
     if not folder.config_file.is_file():
-        set_up(next(iter(runs.values())))  # reports what is wrong before anything is written
+        first, *others = runs.values()
+        run = set_up(first)  # reports what is wrong before anything is written
+        if others and config.seeds_together is True:
+            together.check(run, others[0])
     folder.create(config)
-    summaries = {}
+    summaries = together.train(config, folder, runs)
     for number, (name, settings) in enumerate(runs.items(), start=1):
-        print(f"{name}: run {number} of {len(runs)}", file=sys.stderr)
-        summaries[name] = train_or_skip(settings)
+        if name not in summaries:
+            print(f"{name}: run {number} of {len(runs)}", file=sys.stderr)
+            summaries[name] = train_or_skip(settings)
     summary: Record = {"status": "finished", "run": str(folder.path), **summarise(summaries)}
     folder.write_file(f"{config.repeated}.csv", as_csv(summary))
     folder.write_file(f"{config.repeated}.json", json.dumps(summary, indent=2) + "\n")
@@ -72,7 +76,10 @@ def members(config: Config, folder: RunFolder) -> dict[str, Config]:
     """
     found: dict[str, dict[str, object]]
     if config.seeds is not None:
-        found = {f"seed-{seed}": {"seed": seed, "seeds": None} for seed in config.seeds}
+        found = {
+            f"seed-{seed}": {"seed": seed, "seeds": None, "seeds_together": False}
+            for seed in config.seeds
+        }
     else:
         assert isinstance(config.data, own.UciData)
         count = num_splits(config.data.name, folder=config.data.folder)

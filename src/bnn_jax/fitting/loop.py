@@ -6,7 +6,7 @@ step, and resumed ends bit for bit where the run that never stopped does.
 
 On CPU every step is a call from Python: inside a compiled loop convolutions have no multi-threaded
 kernels, and LeNet-5 is four times slower. On accelerators a call runs many. On several devices the
-compiler divides each batch over `data`, and the members of an ensemble over `samples`. If they belong
+compiler divides each batch over `data`, and the members of ensembles over `samples`. If they belong
 to several processes, the examples are on the hosts, and each process loads its part of a batch.
 """
 
