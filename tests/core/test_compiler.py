@@ -17,6 +17,7 @@ from bnn_jax._compiler import (
     false_at_run_time,
     recompute_softplus,
     softplus,
+    store,
     wait_for,
 )
 from bnn_jax.benchmark import timing
@@ -140,6 +141,26 @@ def test_false_at_run_time_is_still_needed(optimized: dict[str, Any]) -> None:
         for sign in (lambda i: jnp.where(false_at_run_time(i), -1, 1), lambda i: 1)
     )
     assert known > 1.03 * at_run_time
+
+
+def test_store_is_still_needed(optimized: dict[str, Any]) -> None:
+    """Convolutions read the result of normalizations, and so do the derivatives of kernels."""
+
+    def bytes_accessed(keep: Any) -> float:
+        def loss(kernels: Any, x: Any) -> Any:
+            for kernel in kernels:
+                y = jax.lax.conv_general_dilated(
+                    keep(x), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+                centred = y - y.mean((0, 1, 2), keepdims=True)
+                variance = (centred**2).mean((0, 1, 2), keepdims=True)
+                x = jax.nn.relu(x + centred / jnp.sqrt(variance + 1e-5))
+            return jnp.sum(x)
+
+        kernels, x = [jnp.ones((3, 3, 8, 8))] * 4, jnp.ones((16, 16, 16, 8))
+        return costs(jax.grad(loss), optimized, kernels, x)["bytes accessed"]
+
+    assert bytes_accessed(lambda x: x) > 1.02 * bytes_accessed(store)
 
 
 def test_one_program_is_still_needed() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from bnn_jax import to_bnn
-from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax import likelihoods, predict, to_bnn
+from bnn_jax.models import MLP, LeNet5, banded_conv, stored_conv
 from bnn_jax.models.networks import max_pool_2x2
 from core_helpers import data, key
 
@@ -165,3 +165,34 @@ def test_under_vmap_banded_conv_is_no_convolution_of_examples() -> None:
     got = model.apply(key(2), model.posterior, x)
     weights = model.sample(key(2), model.posterior)
     np.testing.assert_allclose(got, net.apply({"params": weights}, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["flipout", "local_reparam", "reparam"])
+def test_stored_conv_is_laxs_under_every_estimator(estimator: str) -> None:
+    x = data(0, 3, 6, 5, 2)
+    values, rules = [], []
+    for options in ({}, {"conv_general_dilated": stored_conv}):
+        net = nn.Conv(2, (3, 2), strides=2, use_bias=False, **options)
+        model = to_bnn(net, net.init(key(1), x), estimator=estimator, initial_std=0.3)
+        rules.append(str(model.report(inputs=(x,))))
+        loss = partial(_squares, model, x)
+        values.append(jax.jit(jax.value_and_grad(loss))(model.posterior))
+    assert rules[0] == rules[1]
+    for a, b in zip(*map(jax.tree.leaves, values), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def _squares(model: Any, x: jax.Array, posterior: Any) -> jax.Array:
+    return jnp.sum(model.apply(key(2), posterior, x) ** 2)
+
+
+@pytest.mark.parametrize("options", [{"antithetic": True, "num_samples": 4}, {"method": "moments"}])
+def test_stored_conv_predicts_as_laxs(options: dict[str, Any]) -> None:
+    x = data(0, 3, 6, 5, 2)
+    means = []
+    for conv in ({}, {"conv_general_dilated": stored_conv}):
+        net = nn.Sequential([nn.Conv(2, (3, 2), **conv), nn.relu, lambda y: y.mean((1, 2))])
+        model = to_bnn(net, net.init(key(1), x), initial_std=0.3)
+        predicted = predict(key(2), model, x, likelihood=likelihoods.Categorical(), **options)
+        means.append(predicted.probabilities)
+    np.testing.assert_allclose(*means, rtol=1e-5)

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax.models import MLP, LeNet5, banded_conv, stored_conv
 from bnn_jax.models.resnet import ResNet20
 from bnn_jax.models.transformer import Transformer
 from bnn_jax.noise import PRNGKey
@@ -107,6 +107,10 @@ WORKLOADS: dict[str, Workload] = {
         10,
         {"reparam": "reparam", "flipout": "flipout"},
         {"train": True},
+        faster=(
+            "stored_conv",
+            lambda dtype: ResNet20(dtype=dtype, conv_general_dilated=stored_conv),
+        ),
     ),
     "W5": Workload(
         "transformer 256x4",

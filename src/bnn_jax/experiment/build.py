@@ -29,7 +29,7 @@ from bnn_jax.experiment.own_data import Arrays
 from bnn_jax.fitting import Keys
 from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
-from bnn_jax.models import MLP, LeNet5, banded_conv
+from bnn_jax.models import MLP, LeNet5, banded_conv, stored_conv
 from bnn_jax.networks.network import as_network
 from bnn_jax.networks.user_file import load_network
 from bnn_jax.noise import PRNGKey
@@ -47,12 +47,15 @@ def build_network(
     """
     if isinstance(settings, own.FileNetwork | own.ImportedNetwork):
         return _own_network(settings, num_outputs, seed)
+    on_cpu = jax.default_backend() == "cpu"
     if isinstance(settings, own.NamedNetwork):
-        return models.build(settings.name, num_outputs=num_outputs, **settings.args)
+        faster = {"conv_general_dilated": stored_conv}
+        extra = faster if on_cpu and settings.name == "resnet20" else {}
+        return models.build(settings.name, num_outputs=num_outputs, **settings.args, **extra)
     if isinstance(settings, sections.MLP):
         return MLP(hidden=settings.hidden, num_outputs=num_outputs, dtype=jnp.dtype(dtype))
     # Convolutions as matrix products are faster on CPU.
-    convolution = banded_conv if jax.default_backend() == "cpu" else jax.lax.conv_general_dilated
+    convolution = banded_conv if on_cpu else jax.lax.conv_general_dilated
     return LeNet5(num_classes=num_outputs, dtype=jnp.dtype(dtype), conv_general_dilated=convolution)
 
 

@@ -151,7 +151,14 @@ def _max_pool(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
     return [Cell(functools.reduce(jax.lax.max, parts))]
 
 
-RULES = Rules(default=_bound, table={"reduce_window_max": _max_pool})
+def _unchanged(eqn: Equation, cells: Sequence[Cell[Any]]) -> list[Cell[Any]]:
+    """Returns the operands: ONNX has no `optimization_barrier`."""
+    return [*cells]
+
+
+RULES = Rules(
+    default=_bound, table={"reduce_window_max": _max_pool, "optimization_barrier": _unchanged}
+)
 
 
 def _check(onnxruntime: Any, content: bytes, source: Program, expected: PyTree) -> None:

@@ -1,9 +1,11 @@
 """ResNet-20 for 32x32 images."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -15,18 +17,27 @@ class ResNet20(nn.Module):
     positions, a dense layer. Batch normalization follows each convolution. A shortcut that
     changes shape has a 1x1 convolution.
 
+    `conv_general_dilated` computes the convolutions, as in `nn.Conv`; on CPU `stored_conv` is
+    faster in training.
+
     Source: He, Zhang, Ren, Sun 2016, "Deep Residual Learning for Image Recognition",
     arXiv:1512.03385, section 4.2.
     """
 
     num_classes: int = 10
     dtype: DTypeLike = jnp.float32
+    conv_general_dilated: Callable[..., Array] = lax.conv_general_dilated
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channels"], *, train: bool = False
     ) -> Float[Array, "batch classes"]:
-        conv = partial(nn.Conv, use_bias=False, dtype=self.dtype)
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            conv_general_dilated=self.conv_general_dilated,
+        )
 
         def norm(x: Array) -> Array:
             return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype)(x)
