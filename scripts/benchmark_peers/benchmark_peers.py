@@ -44,7 +44,7 @@ import sys
 from pathlib import Path
 
 import torch
-from timing import Result, cpu_name, results
+from timing import KINDS, Result, cpu_name, results
 
 from networks import WORKLOADS
 
@@ -73,6 +73,7 @@ def options() -> argparse.Namespace:
     """Reads and checks the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"{', '.join(WORKLOADS)}")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="default: both")
     parser.add_argument("--rounds", type=int, default=20, help="timed rounds (default 20)")
     parser.add_argument("--output", type=Path, help="a file to which JSON lines are appended")
     parser.add_argument(
@@ -127,6 +128,7 @@ def main() -> None:
     print(f"{'workload':<9} {'kind':<8} {'library':<15} {'ms':>10} {'ms / bnn_jax':>13}")
     for result in results(
         args.workloads or list(WORKLOADS),
+        args.kinds,
         args.rounds,
         args.bnn_jax_python,
         args.kl_every,

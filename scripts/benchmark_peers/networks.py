@@ -15,7 +15,9 @@ from torch.nn import functional
 NUM_DATA = 60_000
 SAMPLES, EXAMPLES = 32, 1000
 
-Layer = Callable[[int, int], nn.Module]
+Dense = Callable[[int, int], nn.Module]
+# (input channels, output channels, kernel size, stride, padding) -> a convolution without bias.
+Conv = Callable[[int, int, int, int, int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Workload:
     Attributes:
         batch: examples per training step.
         shape: the shape of one example.
-        network: (dense layer, 5x5 convolution without bias) -> the network.
+        network: (dense layer, convolution) -> the network.
     """
 
     batch: int
     shape: tuple[int, ...]
-    network: Callable[[Layer, Layer], nn.Sequential]
+    network: Callable[[Dense, Conv], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Peer:
     kl: Callable[[nn.Module], Tensor] | None
 
 
-def mlp(*widths: int) -> Callable[[Layer, Layer], nn.Sequential]:
+def mlp(*widths: int) -> Callable[[Dense, Conv], nn.Sequential]:
     """Dense layers with relu between them."""
 
-    def network(dense: Layer, conv: Layer) -> nn.Sequential:
+    def network(dense: Dense, conv: Conv) -> nn.Sequential:
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(widths):
             layers += [dense(inputs, outputs), nn.ReLU()]
@@ -60,33 +62,68 @@ def mlp(*widths: int) -> Callable[[Layer, Layer], nn.Sequential]:
     return network
 
 
-def lenet5(dense: Layer, conv: Layer) -> nn.Sequential:
+def lenet5(dense: Dense, conv: Conv) -> nn.Sequential:
     """LeNet-5 as in bnn_jax.models.networks."""
     return nn.Sequential(
-        *(conv(1, 6), nn.ReLU(), nn.MaxPool2d(2)),
-        *(conv(6, 16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(conv(1, 6, 5, 1, 0), nn.ReLU(), nn.MaxPool2d(2)),
+        *(conv(6, 16, 5, 1, 0), nn.ReLU(), nn.MaxPool2d(2)),
         nn.Flatten(),
         *(dense(400, 120), nn.ReLU(), dense(120, 84), nn.ReLU(), dense(84, 10)),
     )
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch normalization, and a shortcut."""
+
+    def __init__(self, conv: Conv, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *(conv(inputs, outputs, 3, stride, 1), nn.BatchNorm2d(outputs), nn.ReLU()),
+            *(conv(outputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs)),
+        )
+        self.shortcut = nn.Sequential()
+        if stride > 1:
+            self.shortcut = nn.Sequential(
+                conv(inputs, outputs, 1, stride, 0), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.residual(x) + self.shortcut(x))
+
+
+def resnet20(dense: Dense, conv: Conv) -> nn.Sequential:
+    """ResNet-20 as in bnn_jax.models.resnet."""
+    layers: list[nn.Module] = [conv(3, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU()]
+    inputs = 16
+    for outputs in (16, 32, 64):
+        for _ in range(3):
+            layers.append(Block(conv, inputs, outputs, stride=outputs // inputs))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(64, 10))
 
 
 WORKLOADS = {
     "W1": Workload(128, (784,), mlp(784, 400, 400, 10)),
     "W2": Workload(128, (784,), mlp(784, 1200, 1200, 10)),
     "W3": Workload(64, (1, 32, 32), lenet5),
+    "W4": Workload(64, (3, 32, 32), resnet20),
 }
 
 
 def plain(workload: Workload) -> nn.Module:
     """A network of PyTorch's own layers."""
-    return workload.network(nn.Linear, lambda i, o: nn.Conv2d(i, o, 5, bias=False))
+    return workload.network(
+        nn.Linear, lambda i, o, size, stride, pad: nn.Conv2d(i, o, size, stride, pad, bias=False)
+    )
 
 
 def with_torchbnn(workload: Workload) -> nn.Module:
     """Torchbnn with the prior of its README, which is also the initial posterior std."""
     return workload.network(
         lambda i, o: torchbnn.BayesLinear(0, 0.1, i, o),
-        lambda i, o: torchbnn.BayesConv2d(0, 0.1, i, o, 5, bias=False),
+        lambda i, o, size, stride, pad: torchbnn.BayesConv2d(
+            0, 0.1, i, o, size, stride, pad, bias=False
+        ),
     )
 
 
@@ -110,7 +147,9 @@ def with_blitz(workload: Workload) -> nn.Module:
     prior = torch.distributions.Normal(0.0, 1.0)
     return workload.network(
         lambda i, o: BayesianLinear(i, o, prior_dist=prior),
-        lambda i, o: BayesianConv2d(i, o, (5, 5), bias=False, prior_dist=prior),
+        lambda i, o, size, stride, pad: BayesianConv2d(
+            i, o, (size, size), stride=stride, padding=pad, bias=False, prior_dist=prior
+        ),
     )
 
 

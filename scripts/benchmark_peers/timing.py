@@ -112,11 +112,16 @@ def in_turns(
 
 
 def results(
-    names: Sequence[str], rounds: int, python: Path, kl_every: int, fused_adam: bool
+    names: Sequence[str],
+    kinds: Sequence[str],
+    rounds: int,
+    python: Path,
+    kl_every: int,
+    fused_adam: bool,
 ) -> Iterator[Result]:
     """Times the workloads in order; yields a result for each library."""
     for name in names:
-        for kind in KINDS:
+        for kind in kinds:
             with ExitStack() as children:
                 timers: dict[str, Callable[[int], float]] = {}
                 for label, child_kind in OURS[kind].items():
