@@ -4,15 +4,15 @@
     python scripts/one_pass.py --output runs/one_pass.jsonl --table
     python scripts/one_pass.py --output runs/one_pass.jsonl --figure docs/images/one_pass.png
 
-For each run the first call predicts test images, and as many images of another data set, with 4,096
-weight samples, with 1, 8, 32 and 128 of another key, and with method="moments". It appends a line
-for each of them to the output file:
+For each run the first call predicts test examples, and with `--ood` as many images of another data
+set, with 4,096 weight samples, with 1, 8, 32 and 128 of another key, and with method="moments". It
+appends a line for each of them to the output file:
 
-    nll, ece           on the test images
-    total_variation    from the 4,096 samples, the mean over test images
+    nll, ece           on the test examples
+    total_variation    from the 4,096 samples, the mean over test examples
     auroc              of mutual information for the other images, as out of distribution; in the
                        line of the 4,096 samples that of 512
-    milliseconds       for the test images: the median over turns of all methods in one process
+    milliseconds       for the test examples: the median over turns of all methods in one process
 
 `--table` prints the lines as Markdown, and `--figure` plots total variation against time.
 """
@@ -33,7 +33,7 @@ from bnn_jax.report import other_images
 
 SAMPLES = (1, 8, 32, 128)
 REFERENCE, REFERENCE_OUTSIDE = 4096, 512
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def predictions(run: experiment.Run, images: Any, name: str) -> Any:
@@ -45,13 +45,15 @@ def predictions(run: experiment.Run, images: Any, name: str) -> Any:
     return run.fit.predict(images, int(name), key=key)
 
 
-def rows_of(folder: Path, ood: str, examples: int, turns: int) -> list[dict[str, Any]]:
+def rows_of(folder: Path, ood: str | None, examples: int, turns: int) -> list[dict[str, Any]]:
     """Returns one row for each method on the run of a folder."""
     run = experiment.load(folder)
-    images, labels = (np.asarray(a[:examples]) for a in run.images.held_out)
-    source = other_images.Source.parse(ood)
-    shape = images.shape[1:]
-    others = other_images.load(source, run.images.data_dir, shape=shape, most=examples).images
+    images, labels = (np.asarray(a[:examples]) for a in run.examples.held_out)
+    others = None
+    if ood is not None:
+        source, shape = other_images.Source.parse(ood), images.shape[1:]
+        data_dir = run.images.data_dir
+        others = other_images.load(source, data_dir, shape=shape, most=examples).images
     names = [*map(str, SAMPLES), "one pass"]
     reference = predictions(run, images, str(REFERENCE))
     rows = [scores(run, folder, name, reference, images, labels, others) for name in names]
@@ -74,20 +76,20 @@ def scores(
     reference: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    others: np.ndarray,
+    others: np.ndarray | None,
 ) -> dict[str, Any]:
     """Returns the row of one method, without its time."""
     same = name == str(REFERENCE)
     inside = reference if same else predictions(run, images, name)
-    p, ranked = inside.probabilities, inside
-    if same:
-        name_outside = str(REFERENCE_OUTSIDE)
-        ranked = predictions(run, images, name_outside)
-        outside = predictions(run, others, name_outside)
-    else:
-        outside = predictions(run, others, name)
-    information = np.concatenate([ranked.mutual_information, outside.mutual_information])
-    is_out = np.arange(len(information)) >= len(images)
+    p = inside.probabilities
+    auroc = None
+    if others is not None:
+        number = str(REFERENCE_OUTSIDE) if same else name
+        ranked = predictions(run, images, number) if same else inside
+        outside = predictions(run, others, number)
+        information = np.concatenate([ranked.mutual_information, outside.mutual_information])
+        is_out = np.arange(len(information)) >= len(images)
+        auroc = float(toolbox.out_of_distribution.auroc(information, is_out))
     return {
         "run": folder.name,
         "method": name,
@@ -96,7 +98,7 @@ def scores(
         "nll": float(toolbox.metrics.nll(p, labels)),
         "ece": float(toolbox.calibration.ece(p, labels)),
         "total_variation": float(toolbox.fidelity.total_variation(p, reference.probabilities)),
-        "auroc": float(toolbox.out_of_distribution.auroc(information, is_out)),
+        "auroc": auroc,
     }
 
 
@@ -107,7 +109,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         method = row["method"] if row["method"] == "one pass" else f"{row['method']} samples"
         variation = "" if row["method"] == str(REFERENCE) else f"{row['total_variation']:.4f}"
         spent = f"{row['milliseconds']:.0f}" if "milliseconds" in row else ""
-        numbers = f"{row['nll']:.4f} | {row['ece']:.4f} | {variation} | {row['auroc']:.4f}"
+        auroc = "" if row["auroc"] is None else f"{row['auroc']:.4f}"
+        numbers = f"{row['nll']:.4f} | {row['ece']:.4f} | {variation} | {auroc}"
         lines.append(f"| {row['run']} | {method} | {numbers} | {spent} |")
     return "\n".join(lines)
 
@@ -135,7 +138,7 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="One pass against weight samples.")
-    parser.add_argument("run", type=Path, nargs="?", help="a run folder of an image classifier")
+    parser.add_argument("run", type=Path, nargs="?", help="a run folder of a classifier")
     parser.add_argument("--ood", help="another data set, NAME or NAME=FOLDER")
     parser.add_argument("--examples", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=7)
@@ -144,8 +147,6 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="plot the output file")
     given = parser.parse_args()
     if given.run is not None:
-        if given.ood is None:
-            parser.error("a run needs --ood, the name of another data set")
         with given.output.open("a") as file:
             for row in rows_of(given.run, given.ood, given.examples, given.turns):
                 file.write(json.dumps(row) + "\n")
