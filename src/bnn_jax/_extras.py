@@ -21,7 +21,7 @@ EXTRAS = {
     ),
     "distributions": ("numpyro",),
     "export": ("flatbuffers",),
-    "huggingface": ("datasets",),
+    "huggingface": ("datasets", "PIL"),
     "onnx": ("jax2onnx", "onnxruntime"),
     "parquet": ("pyarrow",),
     "plot": ("matplotlib",),

@@ -70,6 +70,17 @@ def test_a_table_is_predicted_in_its_own_units(tmp_path: Path) -> None:
     assert isinstance(predicted, Regression)
     assert 50_000 < predicted.mean.min() < predicted.mean.max() < 600_000
     assert experiment.evaluate(tmp_path / "run") == summary
+    with pytest.raises(experiment.RunError, match=r"no test part: set data\.test"):
+        experiment.evaluate(tmp_path / "run", test=True)
+
+
+def test_the_test_part_is_scored_on_request(tmp_path: Path) -> None:
+    experiment.train(settings(tmp_path, "data.test=0.1"))
+    summary = experiment.evaluate(tmp_path / "run", test=True)
+    assert (summary["evaluated_on"], summary["num_held_out"]) == ("test", 6)
+    splits = experiment.load(tmp_path / "run").examples.splits  # type: ignore[union-attr]
+    run = experiment.load(tmp_path / "run", test=True)
+    np.testing.assert_array_equal(run.examples.held_out[1], splits.test.targets)  # type: ignore[union-attr]
 
 
 def test_it_is_bit_for_bit_what_fit_returns(tmp_path: Path) -> None:

@@ -59,6 +59,11 @@ def train(config: str, overrides: tuple[str, ...], resume: bool, as_json: bool) 
     help="Out-of-distribution images: a data set for which the report shows how well uncertainty "
     "separates them from the test images. FOLDER has the original files. Can be repeated.",
 )
+@click.option(
+    "--test",
+    is_flag=True,
+    help="Score the test examples, also of a run that was trained with a validation part.",
+)
 @click.option("--no-report", is_flag=True, help="Do not write a report, which needs matplotlib.")
 @trust
 @as_json
@@ -66,6 +71,7 @@ def evaluate(
     run: str,
     overrides: tuple[str, ...],
     ood: tuple[str, ...],
+    test: bool,
     no_report: bool,
     trust: bool,
     as_json: bool,
@@ -83,12 +89,13 @@ def evaluate(
         from bnn_jax import experiment
 
         if no_report:
-            print_record(experiment.evaluate(folder, overrides, trust=trust), as_json=as_json)
+            summary = experiment.evaluate(folder, overrides, trust=trust, test=test)
+            print_record(summary, as_json=as_json)
             return
         from bnn_jax.report import of_run as run_report
 
         run_report.check(folder, ood=ood)
-        loaded = experiment.load(folder, overrides, trust=trust)
+        loaded = experiment.load(folder, overrides, trust=trust, test=test)
         summary = experiment.summarise(loaded, folder)
         if not run_report.shows(loaded):
             print_record(summary, as_json=as_json)

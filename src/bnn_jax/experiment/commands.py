@@ -152,13 +152,14 @@ def _options(run: Run) -> dict[str, Any]:
     }
 
 
-def evaluate(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Record:
+def evaluate(
+    path: Path, overrides: Sequence[str] = (), *, trust: bool = False, test: bool = False
+) -> Record:
     """Evaluates the trained network of a run folder again, and rewrites its summary.
 
     Args:
         path: the run folder.
-        overrides: changes to the evaluation section, such as evaluation.num_samples=128.
-        trust: as for `load`.
+        overrides, trust, test: as for `load`, such as evaluation.num_samples=128.
 
     Returns:
         The summary. The scores of the deterministic baseline are those from training.
@@ -166,7 +167,7 @@ def evaluate(path: Path, overrides: Sequence[str] = (), *, trust: bool = False) 
     Raises:
         RunError, ConfigError, DataError: there is no such run, or it cannot be evaluated.
     """
-    return summarise(load(path, overrides, trust=trust), path)
+    return summarise(load(path, overrides, trust=trust, test=test), path)
 
 
 def summarise(run: Run, path: Path) -> Record:

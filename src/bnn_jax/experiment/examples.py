@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from bnn_jax import data
 from bnn_jax.config import own
 from bnn_jax.config.data import CurveData, Data, ImageData
-from bnn_jax.config.schema import Model
+from bnn_jax.config.schema import Config, Model
 from bnn_jax.config.sections import LeNet5
 from bnn_jax.data import Curve, memory
 from bnn_jax.data.streamed import Streamed
@@ -119,6 +119,26 @@ def load(
         is_bytes = arrays.train[0].dtype == np.uint8
         return as_images(arrays) if is_bytes and arrays.task == "classification" else arrays
     return load_images(settings, model, batch_size=batch_size)
+
+
+def with_test_part(examples: Images | Arrays, config: Config) -> Images | Arrays | None:
+    """Returns the examples of a run with the test part held out; None if the data have none."""
+    settings = config.data
+    if not isinstance(settings, own.OwnData):
+        assert isinstance(settings, ImageData)
+        without = settings.model_copy(update={"validation": 0})
+        held_out = load_images(without, config.model, batch_size=1).held_out
+    else:
+        likelihood = config.likelihood.name
+        test = own_data.load(settings, likelihood=likelihood, seed=config.seed).splits.test
+        if test is None:
+            return None
+        if isinstance(examples, Arrays):
+            own_test = (test.inputs, test.targets)
+            return dataclasses.replace(examples, held_out=own_test, held_out_name="test")
+        held_out = (jnp.asarray(test.inputs), jnp.asarray(test.targets))
+    assert isinstance(examples, Images)
+    return dataclasses.replace(examples, held_out=held_out, held_out_name="test")
 
 
 def draw_points(settings: CurveData, seed: int) -> Points:

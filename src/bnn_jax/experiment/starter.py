@@ -79,7 +79,7 @@ def compose(found: Found, output: Path) -> str:
     train = found.splits.train
     held_out = {
         "validation": "  validation: 0.1 # held out to choose settings",
-        "test": "  test: 0.1 # held out for the final scores",
+        "test": "  test: 0.1 # held out for `bnn-jax evaluate RUN --test`",
     }
     new = [line for part, line in held_out.items() if getattr(found.splits, part) is None]
     count, source = len(train) * (10 - len(new)) // 10, found.section["path"]
