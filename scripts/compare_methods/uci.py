@@ -238,7 +238,7 @@ def figure(
             color, marker = f"C{index % 10}", "o" if index < 10 else "s"
             x, y = float(np.median(seconds)), float(np.mean(values))
             ax.errorbar(x, y, yerr=error, color=color, marker=marker, label=method, capsize=2)
-        ax.set(title=set_name.capitalize(), xscale="log", xlabel="CPU seconds of a fit")
+        ax.set(title=set_name.capitalize(), xlabel="CPU seconds of a fit")
         ax.grid(alpha=0.3)
     axes = np.atleast_1d(axes)
     axes[0].set_ylabel("test log likelihood")
