@@ -139,3 +139,6 @@ def test_the_report_of_a_table(tmp_path: Path) -> None:
     assert len(numbers["pit_histogram"]) == 10
     names = {file.stem for file in (tmp_path / "run" / "report").glob("*.png")}
     assert names == {"observed", "residuals", "intervals", "partial_dependence", "training"}
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "Loss, negative log likelihood, error over the epochs" in page
+    assert "KL part" not in page  # MAP has none

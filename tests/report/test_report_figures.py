@@ -319,3 +319,13 @@ def test_many_layers_are_grouped_by_their_paths() -> None:
     assert len(rest) == 24
     assert sum(v.size for v in rest.values()) == sum(v.size for v in flat.values())
     assert list(rest)[-1] == "27 others"
+
+
+def test_reliability_of_few_examples_fills_the_figure() -> None:
+    few = figures.Calibration("few", np.array([0.6, 0.7]), np.array([1.0, 0.5]), np.array([12, 8]))
+    figure = figures.reliability([few])
+    figure.draw_without_rendering()  # lays it out
+    assert all(axes.get_position().width > 0.35 for axes in figure.axes)
+    hollow = figure.axes[0].get_lines()[-1]
+    assert len(hollow.get_xdata()) == 2  # type: ignore[arg-type]
+    assert not hollow.get_clip_on()

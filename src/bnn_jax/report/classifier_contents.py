@@ -26,9 +26,11 @@ def classifier_contents(findings: ClassifierFindings, numbers: Record) -> Iterat
     yield quality_table(numbers)
     yield _reliability(findings, numbers)
     yield _risk_coverage(findings, numbers)
-    yield Heading("Uncertainty, in and out of distribution")
     if findings.others:
+        yield Heading("Uncertainty, in and out of distribution")
         yield detection_table(numbers)
+    else:
+        yield Heading("Uncertainty")
     yield _uncertainty(findings)
     if findings.held_out.has_images:
         yield Heading("The most and the least certain images")
@@ -216,9 +218,9 @@ def _rotation(findings: ClassifierFindings) -> Picture:
             num_samples=rotated.predictive.num_samples,
         ),
         f"Class probabilities and uncertainty of a rotated image of class {rotated.label_name}",
-        "At angles that are not in the training data, the weight samples should disagree, so the "
-        "mutual information (hatched) should grow. The image is the first of its class that is "
-        "classified correctly without rotation.",
+        "The weight samples should disagree if a rotated image belongs to no class, so the mutual "
+        "information (hatched) should grow at such angles. The image is the first of its class "
+        "that is classified correctly without rotation.",
     )
 
 

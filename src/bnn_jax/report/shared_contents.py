@@ -38,13 +38,18 @@ def shared_contents(findings: Findings, numbers: Record) -> Iterator[Part | Pict
 
 
 def _training(findings: Findings) -> Picture:
+    has_kl = all("kl" in line for line in findings.epochs)
+    parts = (
+        "The loss is the data part plus the KL part, each times its factor; a KL schedule changes "
+        "the factor of the KL. "
+    )
     return Picture(
         "training",
         figures.training(findings.epochs, held_out=findings.evaluated_on),
-        "Loss, negative log likelihood, error and KL by layer over the epochs",
-        "Training values are means over the steps of an epoch, with sampled weights. The loss is "
-        "the data part plus the KL part, each times its factor; a KL schedule changes the factor "
-        "of the KL. All scales are logarithmic except for the loss.",
+        "Loss, negative log likelihood, error" + " and KL by layer" * has_kl + " over the epochs",
+        "Training values are means over the steps of an epoch, with the weights of each step. "
+        + parts * has_kl
+        + "All scales are logarithmic except for the loss.",
     )
 
 

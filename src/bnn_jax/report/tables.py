@@ -48,7 +48,7 @@ def quality_table(numbers: Record) -> Table:
         "Higher is better for accuracy, closer to 95 for conformal sets, lower for all others. "
         + _explanation(numbers)
         + f" Calibration errors have {numbers['ece_bins']} bins. The threshold of the conformal "
-        "sets of each half of the images is computed from the other half.",
+        "sets of each half of the examples is computed from the other half.",
         ["", *columns],
         rows,
     )

@@ -85,7 +85,7 @@ def _points(axes: Axes, predictor: Calibration, line: style.Line) -> None:
         linestyle="none",
     )
     many = count >= FEW
-    axes.plot(
+    connected = axes.plot(
         confidence[many],
         100 * accuracy[many],
         color=line.color,
@@ -95,15 +95,19 @@ def _points(axes: Axes, predictor: Calibration, line: style.Line) -> None:
         zorder=3,
         label=style.safe(predictor.name),
     )
-    axes.plot(
+    hollow = axes.plot(
         confidence[~many],
         100 * accuracy[~many],
         color=line.color,
         linestyle="none",
         marker=line.marker,
         markerfacecolor="white",
+        clip_on=False,
         zorder=3,
     )
+    # The layout would reserve space for an unclipped line without points, at the figure's corner.
+    for drawn in (*connected, *hollow):
+        drawn.set_in_layout(False)
 
 
 def wilson(

@@ -1,6 +1,6 @@
-"""Risk-coverage curves: the error rate when the network abstains on the least certain images.
+"""Risk-coverage curves: the error rate when the network abstains on the least certain examples.
 
-The images are sorted by an uncertainty, and only the most certain ones are classified. If the
+The examples are sorted by an uncertainty, and only the most certain ones are classified. If the
 uncertainty is useful, errors come last, so the error rate is lower at a lower coverage (Y. Geifman,
 R. El-Yaniv 2017, arXiv:1705.08500).
 """
@@ -37,12 +37,12 @@ def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> 
         axes.plot(
             coverage, risk, color=line.color, linestyle=line.linestyle, label=style.safe(name)
         )
-        # Among a few images one error is a high rate, which must not set the scale.
+        # Among a few examples one error is a high rate, which must not set the scale.
         highest = max(highest, float(risk[coverage >= 10].max(initial=0.0)))
     if best is not None:
         axes.plot(*_drawn(best, first), color=style.GRAY, linewidth=1.0, label="best possible")
     axes.set(xlim=(first, 100), ylim=(0, 1.1 * highest if highest > 0 else 1.0))
-    axes.set(xlabel="coverage: most certain share of the images, %")
+    axes.set(xlabel="coverage: most certain share of the examples, %")
     axes.set(ylabel="error rate among them, %")
     legend(figure, axes)
     return figure
@@ -50,7 +50,7 @@ def risk_coverage(curves: Mapping[str, Curve], *, best: Curve | None = None) -> 
 
 def _drawn(curve: Curve, first: float) -> Curve:
     """Returns at most `POINTS` points of a curve, in %, from a coverage of `first` %."""
-    # Between images of equal uncertainty the risk is constant.
+    # Between examples of equal uncertainty the risk is constant.
     coverage = 100 * np.concatenate([[first / 100], curve[0]])
     risk = 100 * np.concatenate([[curve[1][np.searchsorted(curve[0], first / 100)]], curve[1]])
     coverage, risk = coverage[coverage >= first], risk[coverage >= first]

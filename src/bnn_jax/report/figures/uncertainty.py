@@ -1,7 +1,7 @@
-"""Histograms of uncertainty, for in-distribution images and for others.
+"""Histograms of uncertainty, for in-distribution examples and for others.
 
 If the uncertainty is useful, it is low on the first and high on the others, so the histograms
-separate. Shares are on a logarithmic axis because most test images are in the first bin, and the
+separate. Shares are on a logarithmic axis because most test examples are in the first bin, and the
 tail matters.
 """
 
@@ -23,10 +23,10 @@ BINS = 30
 def uncertainty(
     scores: Mapping[str, Mapping[str, Float[np.ndarray, " _"]]], *, unit: str = "nats"
 ) -> Figure:
-    """Draws one panel per score, and one outline per group of images.
+    """Draws one panel per score, and one outline per group of examples.
 
     Args:
-        scores: {score, such as "mutual information": {group of images: a value per image}}.
+        scores: {score, such as "mutual information": {group of examples: a value per example}}.
             The groups are the same for all scores; the first is filled.
         unit: the unit of the scores.
     """
@@ -37,7 +37,7 @@ def uncertainty(
         axes.set_title(name[:1].upper() + name[1:])
         axes.set_xlabel(f"{name}, {unit}")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    panels[0].set_ylabel("share of the images, % per bin")
+    panels[0].set_ylabel("share of the examples, % per bin")
     fewest = max(len(values) for groups in scores.values() for values in groups.values())
     panels[0].set_ylim(50.0 / max(fewest, 1), 150.0)
     log_y(panels[0])
