@@ -11,6 +11,7 @@ from experiment_helpers import metrics_of, small
 
 from bnn_jax import config as configs
 from bnn_jax import experiment, gaussian
+from bnn_jax.experiment.examples import with_test_part
 from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.run import set_up
 
@@ -93,3 +94,14 @@ def test_padding_makes_small_images_fit_lenet5(tmp_path: Path) -> None:
     assert gaussian.random_leaves(posterior)
     outputs = jax.eval_shape(run.model.apply, jax.random.key(0), posterior, jnp.asarray(images[:3]))
     assert outputs.shape == (3, 10)
+
+
+def test_the_test_part_does_not_depend_on_the_validation_part(tmp_path: Path) -> None:
+    with_validation = set_up(small(tmp_path / "a", "data.validation=64"))
+    assert with_validation.examples.held_out_name == "validation"
+    found = with_test_part(with_validation.images, with_validation.config)
+    assert found is not None
+    wanted = set_up(small(tmp_path / "b")).images
+    assert found.held_out_name == wanted.held_out_name == "test"
+    for a, b in zip(found.held_out, wanted.held_out, strict=True):
+        assert jnp.array_equal(a, b)

@@ -41,17 +41,22 @@ class OwnData(Section):
         return str(getattr(self, "path", None) or getattr(self, "file", None))
 
 
-class TableData(OwnData):
-    """A CSV or Parquet file."""
+class Columns(OwnData):
+    """Data with named columns of inputs and targets."""
 
-    format: Literal["table"]
-    path: File
     targets: Name | Names
     inputs: Names | None = None
     categorical: Annotated[tuple[Name, ...], Field(description="a list of names")] = ()
     missing: Missing | Annotated[dict[str, Missing], Field(description="a mapping")] = "error"
     task: Task | None = None
     class_names: Names | None = None
+
+
+class TableData(Columns):
+    """A CSV or Parquet file."""
+
+    format: Literal["table"]
+    path: File
     delimiter: Name = ","
 
 
@@ -90,7 +95,7 @@ class PythonData(OwnData):
     class_names: Names | None = None
 
 
-class HuggingFaceData(OwnData):
+class HuggingFaceData(Columns):
     """A data set of Hugging Face `datasets`: a folder, or a name on the hub."""
 
     format: Literal["huggingface"]
@@ -98,12 +103,6 @@ class HuggingFaceData(OwnData):
     subset: Name | None = None
     revision: Name | None = None
     train_split: Name = "train"
-    targets: Name | Names
-    inputs: Names | None = None
-    categorical: Annotated[tuple[Name, ...], Field(description="a list of names")] = ()
-    missing: Missing | Annotated[dict[str, Missing], Field(description="a mapping")] = "error"
-    task: Task | None = None
-    class_names: Names | None = None
     image_size: Count | None = None
     channels: Literal[1, 3] | None = None
 

@@ -23,6 +23,8 @@ from bnn_jax.data.split import check_absent, split, split_rows
 from bnn_jax.data.table import Column, Table
 from bnn_jax.data.table_encoder import TableEncoder, check_present
 
+Rows = Any  # a `datasets.Dataset`, of an optional package
+
 HELD_OUT = ("validation", "test")
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # files that `save_to_disk` writes
 
@@ -96,7 +98,7 @@ def read_huggingface(
     if labels is not None and task in (None, "classification", "binary"):
         task, class_names = task or "classification", class_names or labels
     of_targets: dict[str, Any] = {"task": task, "class_names": class_names}
-    given: dict[str, Any] = {"image_size": image_size, "channels": channels}
+    given: dict[str, object] = {"image_size": image_size, "channels": channels}
     if images:
         given = {"categorical": categorical or None, "missing": missing}
     for name, value in given.items():
@@ -113,7 +115,7 @@ def read_huggingface(
 
 
 def _images(
-    parts: Mapping[str, Any],
+    parts: Mapping[str, Rows],
     column: str,
     target: str,
     channels: int | None,
@@ -135,7 +137,7 @@ def _images(
     return splits_of(pairs, places, source=title, kind="images", **of_targets)
 
 
-def _loaded(path: PathLike, subset: str | None, revision: str | None) -> Any:
+def _loaded(path: PathLike, subset: str | None, revision: str | None) -> Rows | Mapping[str, Rows]:
     """Returns the Dataset or DatasetDict."""
     with optional_import("Reading a Hugging Face data set"):
         import datasets
@@ -158,7 +160,7 @@ def _loaded(path: PathLike, subset: str | None, revision: str | None) -> Any:
         ) from error
 
 
-def _parts(loaded: Any, title: str, train_split: str) -> dict[str, Any]:
+def _parts(loaded: Rows | Mapping[str, Rows], title: str, train_split: str) -> dict[str, Rows]:
     """Returns the rows of each part."""
     if not isinstance(loaded, Mapping):
         return {"train": loaded}
@@ -171,16 +173,16 @@ def _parts(loaded: Any, title: str, train_split: str) -> dict[str, Any]:
     return parts | {name: loaded[name] for name in HELD_OUT if name in loaded}
 
 
-def _kind(rows: Any, name: str) -> str:
+def _kind(rows: Rows, name: str) -> str:
     """Returns the name of the type of a column; empty if there is no such column."""
     return type(rows.features[name]).__name__ if name in rows.features else ""
 
 
-def _label_names(rows: Any, name: str) -> tuple[str, ...] | None:
+def _label_names(rows: Rows, name: str) -> tuple[str, ...] | None:
     return tuple(rows.features[name].names) if _kind(rows, name) == "ClassLabel" else None
 
 
-def _table(rows: Any, title: str) -> Table:
+def _table(rows: Rows, title: str) -> Table:
     """Returns the columns of a part, with the names of class labels as text."""
     if not len(rows):
         raise DataError(f"{title} has a part without rows.")
@@ -220,18 +222,18 @@ def _split_tables(
     )
 
 
-def _values(column: Column) -> Any:
+def _values(column: Column) -> np.ndarray:
     """Returns the values of a column of targets, integers as such."""
     whole = column.integer and not column.missing.any()
     return column.values.astype(np.int64) if whole else column.values
 
 
-def _all_grey(parts: Mapping[str, Any], column: str) -> bool:
+def _all_grey(parts: Mapping[str, Rows], column: str) -> bool:
     return all(image.mode in ("1", "L", "LA") for rows in parts.values() for image in rows[column])
 
 
 def _pixels(
-    rows: Any, column: str, place: Place, channels: int, size: int | None, max_bytes: int
+    rows: Rows, column: str, place: Place, channels: int, size: int | None, max_bytes: int
 ) -> UInt8[np.ndarray, "examples height width channels"]:
     """Returns the images of a column as bytes."""
     images: list[np.ndarray] = []

@@ -18,7 +18,8 @@ from jaxtyping import PyTree
 
 from bnn_jax.data.errors import DataError, one_line
 
-Pair = tuple[PyTree, Any]
+Pair = tuple[PyTree, PyTree]
+Source = Any  # a loader of grain, an optional package
 
 NAMES = (("x", "y"), ("inputs", "targets"), ("image", "label"))
 """The names of inputs and targets in an element that is a mapping."""
@@ -66,7 +67,7 @@ class Loader:
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         *,
         num_data: int | None = None,
         steps_per_epoch: int | None = None,
@@ -131,7 +132,7 @@ class Loader:
         self._count += 1
         return batch
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Returns the place after the last batch as a JSON value."""
         found = self._iterator.get_state()
         own = json.loads(found) if isinstance(found, bytes) else found
@@ -175,7 +176,7 @@ class Loader:
         return batch
 
 
-def _reader(source: Any) -> tuple[Any, int | None]:
+def _reader(source: Source) -> tuple[Source, int | None]:
     """Returns an iterable of the loader's batches, and the length of a MapDataset that ends."""
     import grain
 

@@ -134,10 +134,10 @@ def _streamed(
     return dataclasses.replace(splits, stream=Streamed(read, rows))
 
 
-def _parts(loaded: object, title: str) -> dict[str, Any]:
+def _parts(loaded: object, title: str) -> dict[str, object]:
     if not isinstance(loaded, Mapping):
         return {"train": loaded}
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in loaded.items():
         if key not in _PARTS or _PARTS[key] in found:
             raise DataError(

@@ -80,7 +80,7 @@ class Placement:
         def divided(array: ArrayLike) -> jax.Array:
             host = canonical(array)
             missing = self.padded(len(host)) - len(host)
-            padded: Any = np.pad(host, [(0, missing)] + [(0, 0)] * (host.ndim - 1))
+            padded: PyTree = np.pad(host, [(0, missing)] + [(0, 0)] * (host.ndim - 1))
             return put(padded, self.examples)
 
         return jax.tree.map(divided, tree)
@@ -91,7 +91,7 @@ class Placement:
         return not self.everywhere.is_fully_addressable
 
     def batches(self, tree: Tree, rows: np.ndarray) -> Tree:
-        """Returns batches of examples, of which each process loads what its devices need.
+        """Returns batches of examples; each process loads the part that its devices need.
 
         Args:
             tree: arrays of examples, the same on every process.
@@ -101,7 +101,7 @@ class Placement:
             Arrays (count, padded batch size, ...), with axis 1 divided over `data`.
         """
         missing = self.padded(rows.shape[1]) - rows.shape[1]
-        padded: Any = np.pad(rows, [(0, 0), (0, missing)])
+        padded = np.pad(rows, [(0, 0), (0, missing)])
         sharding = NamedSharding(self.mesh, PartitionSpec(None, *self.examples.spec))
 
         def load(array: np.ndarray) -> jax.Array:
@@ -134,7 +134,7 @@ class Placement:
 
         return jax.tree.map(of, state)
 
-    def _sharding(self, shape: tuple[int, ...], spec: tuple[Any, ...] = ()) -> NamedSharding:
+    def _sharding(self, shape: tuple[int, ...], spec: tuple[object, ...] = ()) -> NamedSharding:
         """Returns the sharding of an array of a state, whose axes are divided by `spec` already."""
         axes = [*spec, *(None,) * (len(shape) - len(spec))]
         devices = axis_size(self.mesh, "data")

@@ -194,8 +194,8 @@ def noticing_others() -> Iterator[None]:
         if not several() or not any(word in str(error) for word in _LOST):
             raise
         raise ProcessError(
-            f"Process {jax.process_index()} of {jax.process_count()} cannot reach the others, one "
-            f"of which has ended ({_first_line(error)}): start all processes again; a fit with a "
+            f"Process {jax.process_index()} of {jax.process_count()} cannot reach another one, "
+            f"which has ended ({_first_line(error)}): start all processes again; a fit with a "
             "checkpoint continues from it, also with another number of processes."
         ) from error
 

@@ -36,6 +36,8 @@ from bnn_jax.fitting.lock import LockedError
 from bnn_jax.posteriors import MeanField
 from bnn_jax.predictive.posterior_predictive import Regression
 
+Options = dict[str, Any]  # arguments of `fit`, by name
+
 
 def train(config: Config, *, resume: bool = False) -> Record:
     """Trains and evaluates a network, and writes the run folder.
@@ -99,23 +101,21 @@ def finish(run: Run, folder: RunFolder) -> Record:
         "steps": run.fit.num_steps,
         "train_seconds": round(sum(line["seconds"] for line in run.fit.history), 2),
     }
-    if not run.config.has_baseline:
-        folder.write_summary(summary)
-        return summary
-    folder.write_summary(summary | {"status": "baseline incomplete"})
-    try:
-        summary["deterministic"] = _train_baseline(run, folder)
-    except (Diverged, CheckpointError, LockedError, OSError) as error:
-        raise BaselineIncomplete(
-            f"The run in {folder.path} is finished, but its deterministic baseline is not: {error} "
-            "Continue it with --resume, or train with evaluation.deterministic_baseline=false."
-        ) from error
+    if run.config.has_baseline:
+        folder.write_summary(summary | {"status": "baseline incomplete"})
+        try:
+            summary["deterministic"] = _train_baseline(run, folder)
+        except (Diverged, CheckpointError, LockedError, OSError) as error:
+            raise BaselineIncomplete(
+                f"The run in {folder.path} is finished, but its deterministic baseline is not: "
+                f"{error} Use --resume, or set evaluation.deterministic_baseline=false."
+            ) from error
     folder.write_summary(summary)
     return summary
 
 
 @contextmanager
-def run_options(run: Run, folder: RunFolder) -> Iterator[dict[str, Any]]:
+def run_options(run: Run, folder: RunFolder) -> Iterator[Options]:
     """Gives the arguments of `fit` for a run, which continues from the checkpoint in its folder.
 
     Raises:
@@ -137,7 +137,7 @@ def run_options(run: Run, folder: RunFolder) -> Iterator[dict[str, Any]]:
         raise RunError(str(error)) from error
 
 
-def _options(run: Run) -> dict[str, Any]:
+def _options(run: Run) -> Options:
     """Returns the arguments of `fit` that a run and its deterministic baseline share."""
     settings = run.config.training
     return {

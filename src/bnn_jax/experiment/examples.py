@@ -123,21 +123,22 @@ def load(
 
 def with_test_part(examples: Images | Arrays, config: Config) -> Images | Arrays | None:
     """Returns the examples of a run with the test part held out; None if the data have none."""
+    if isinstance(examples, Arrays):
+        test = examples.splits.test
+        if test is None:
+            return None
+        arrays = (test.inputs, test.targets)
+        return dataclasses.replace(examples, held_out=arrays, held_out_name="test")
     settings = config.data
-    if not isinstance(settings, own.OwnData):
+    if isinstance(settings, own.OwnData):
+        test = own_data.read(settings, seed=config.seed).test
+        if test is None:
+            return None
+        held_out = (jnp.asarray(test.inputs), jnp.asarray(test.targets))
+    else:
         assert isinstance(settings, ImageData)
         without = settings.model_copy(update={"validation": 0})
         held_out = load_images(without, config.model, batch_size=1).held_out
-    else:
-        likelihood = config.likelihood.name
-        test = own_data.load(settings, likelihood=likelihood, seed=config.seed).splits.test
-        if test is None:
-            return None
-        if isinstance(examples, Arrays):
-            own_test = (test.inputs, test.targets)
-            return dataclasses.replace(examples, held_out=own_test, held_out_name="test")
-        held_out = (jnp.asarray(test.inputs), jnp.asarray(test.targets))
-    assert isinstance(examples, Images)
     return dataclasses.replace(examples, held_out=held_out, held_out_name="test")
 
 

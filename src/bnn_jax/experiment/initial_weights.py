@@ -11,7 +11,6 @@ import dataclasses
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from bnn_jax.experiment.folder import RunError
 from bnn_jax.experiment.loading import load
 from bnn_jax.experiment.run import Run, weights_of
 
-Arrays = Mapping[str, Any]
+Arrays = Mapping[str, PyTree]
 
 
 def started(run: Run) -> Run:
@@ -78,7 +77,7 @@ def _of_file(file: Path) -> tuple[Arrays, Arrays]:
     return found, found
 
 
-def _named(tree: PyTree) -> dict[str, Any]:
+def _named(tree: PyTree) -> dict[str, PyTree]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {gaussian.path_name(path): leaf for path, leaf in leaves}
 

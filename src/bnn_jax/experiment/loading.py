@@ -38,7 +38,7 @@ def load(
     fit = folder.read_fit(run.model, run.method, run.likelihood)
     run = dataclasses.replace(run, result=fit)
     if test and not isinstance(run.examples, Points) and run.examples.held_out_name != "test":
-        changed = with_test_part(run.examples, config)
+        changed = with_test_part(run.examples, run.config)
         if changed is None:
             raise RunError(f"The data of {path} have no test part: set data.test before training.")
         run = dataclasses.replace(run, examples=changed)

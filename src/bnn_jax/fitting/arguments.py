@@ -17,8 +17,10 @@ from bnn_jax.infer.method import Method
 from bnn_jax.likelihoods import Likelihood
 from bnn_jax.transforms import BayesianModel
 
+Arguments = Mapping[str, Any]  # those of `fit`, by name
 
-def check(given: Mapping[str, Any]) -> None:
+
+def check(given: Arguments) -> None:
     """Refuses arguments of the wrong kind.
 
     Args:
@@ -51,7 +53,7 @@ def check(given: Mapping[str, Any]) -> None:
         _check_augment(given["augment"], given["data"])
 
 
-def check_loader_options(given: Mapping[str, Any], is_loader: bool) -> None:
+def check_loader_options(given: Arguments, is_loader: bool) -> None:
     """Refuses arguments of `fit` that are for arrays with a loader, and the reverse.
 
     Raises:
@@ -94,7 +96,7 @@ def check_arrays(name: str, inputs: PyTree, targets: PyTree) -> None:
         if is_global(value):
             raise TypeError(
                 f"{name}: {part} must be whole on every process, got an array on devices of "
-                "several: pass NumPy arrays, of which each process loads its part of a batch."
+                "several: pass NumPy arrays, so that each process loads its part of a batch."
             )
         try:
             array = np.asarray(value)
@@ -109,7 +111,9 @@ def check_arrays(name: str, inputs: PyTree, targets: PyTree) -> None:
             raise TypeError(f"{name}: {part} must be numbers, got an array of {array.dtype}.")
 
 
-def check_metrics(metric_fn: Callable[..., Any] | None, outputs: PyTree, targets: PyTree) -> None:
+def check_metrics(
+    metric_fn: Callable[..., PyTree] | None, outputs: PyTree, targets: PyTree
+) -> None:
     """Refuses a metric_fn that does not return {name: scalar}.
 
     Raises:
@@ -126,7 +130,7 @@ def check_metrics(metric_fn: Callable[..., Any] | None, outputs: PyTree, targets
         )
 
 
-def _check_options(given: Mapping[str, Any]) -> None:
+def _check_options(given: Arguments) -> None:
     callbacks, checkpoint = given["callbacks"], given["checkpoint"]
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise TypeError(
@@ -158,7 +162,7 @@ def _check_alike(data: PyTree, training: PyTree) -> None:
         )
 
 
-def _check_augment(augment: Callable[..., Any], data: PyTree) -> None:
+def _check_augment(augment: Callable[..., PyTree], data: PyTree) -> None:
     """Refuses an augmentation that changes the shapes of a batch."""
     inputs = data[0] if isinstance(data, tuple) and len(data) == 2 else data
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), inputs)

@@ -18,7 +18,6 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,8 @@ from bnn_jax import gaussian
 from bnn_jax.devices import processes
 from bnn_jax.devices.placement import put
 from bnn_jax.fitting import files, sealed
+from bnn_jax.fitting.sealed import Record as Record
 
-Record = dict[str, Any]
 _NAME = re.compile(r"(\d{6,})-step-(\d+)")
 
 

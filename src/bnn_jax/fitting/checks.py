@@ -1,8 +1,7 @@
 """Checks of the arguments and data of `fit`, before any work."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,13 @@ from bnn_jax.infer.problem import Batch, Problem
 from bnn_jax.likelihoods import Bernoulli, Categorical, Likelihood
 from bnn_jax.noise import Draw, PRNGKey
 
-Data = tuple[PyTree, Any]
-TrainingData = Data | Iterable[Any]  # or a grain loader
+Data = tuple[PyTree, PyTree]
+TrainingData = Data | Iterable[PyTree]  # or a grain loader
 
 BATCH_SIZE = 128
 
 
-def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any, Loader | None]:
+def checked_arguments(given: arguments.Arguments) -> tuple[PyTree, PyTree, Loader | None]:
     """Refuses arguments of `fit`, given by name; returns inputs and targets.
 
     Returns:
@@ -42,7 +41,7 @@ def checked_arguments(given: Mapping[str, Any]) -> tuple[PyTree, Any, Loader | N
     return inputs, targets, loader
 
 
-def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, Any]:
+def checked(data: Data, likelihood: Likelihood, name: str) -> tuple[PyTree, PyTree]:
     """Refuses data that cannot be trained on; returns inputs and targets."""
     if not isinstance(data, tuple) or len(data) != 2:
         raise TypeError(
@@ -182,7 +181,7 @@ def sizes(
     if loader is not None:
         _check_parts(loader.batch_size, accumulate_steps)
         return loader.num_data, loader.batch_size, loader.steps_per_epoch
-    size = BATCH_SIZE if batch_size is None else batch_size
+    size = min(BATCH_SIZE, num_arrays) if batch_size is None else batch_size
     size = num_arrays if method.whole_data else size
     check_counts(batch_size=size)
     if size > num_arrays:

@@ -1,7 +1,6 @@
 """The numbers of an epoch: for the history, and for a progress display."""
 
 import math
-from typing import Any
 
 from bnn_jax.fitting.divergence import Totals
 
@@ -19,7 +18,7 @@ def headline(totals: Totals) -> dict[str, float]:
 
 def line(
     totals: Totals, epoch: int, step: int, seconds: float, examples_per_second: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Returns an epoch's line of the history."""
     return {
         "epoch": epoch,

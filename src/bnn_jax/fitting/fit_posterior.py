@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import PyTree
+
 from bnn_jax.devices import MeshLike, processes
 from bnn_jax.fitting.batch_metrics import MetricFn
 from bnn_jax.fitting.checks import Data, TrainingData
@@ -30,7 +32,7 @@ from bnn_jax.likelihoods import Likelihood
 from bnn_jax.noise import PRNGKey
 from bnn_jax.transforms import BayesianModel
 
-Augment = Callable[[PRNGKey, Any], Any]
+Augment = Callable[[PRNGKey, PyTree], PyTree]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -92,8 +94,8 @@ def fit(
         likelihood: the distribution of targets given the network's outputs.
         epochs: passes over the data; of a method that uses the whole data set in a step (NUTS),
             the number of steps.
-        batch_size: examples a step, by default 128. Those left over at the end of an epoch are not
-            used in it. A loader has its own.
+        batch_size: examples a step, by default 128, or all if there are fewer. Those left over at
+            the end of an epoch are not used in it. A loader has its own.
         num_data: number of training examples of a loader; by default those in the batches of a
             MapDataset. Other loaders need it, for the weight of the KL divergence or the prior.
         steps_per_epoch: steps of a loader that count as an epoch; by default those of a pass over

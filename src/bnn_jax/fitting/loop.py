@@ -37,7 +37,7 @@ from bnn_jax.noise import PRNGKey
 # has the method `means`: see `train.StepInfo` and `infer.Info`.
 State = Any
 StepInfo = Any
-Step = Callable[[State, PRNGKey, tuple[Any, Any]], tuple[State, StepInfo]]
+Step = Callable[[State, PRNGKey, tuple[PyTree, PyTree]], tuple[State, StepInfo]]
 
 STEPS_PER_CALL_ON_ACCELERATORS = 50
 STEPS_BETWEEN_DISPLAYS = 50
@@ -65,7 +65,7 @@ class Loop:
 
     step: Step
     examples: tuple[PyTree, Array]
-    augment: Callable[[PRNGKey, Any], Any] | None
+    augment: Callable[[PRNGKey, PyTree], PyTree] | None
     run_key: PyTree
     order_key: PyTree
     batch_size: int
@@ -146,7 +146,7 @@ class Loop:
         """Run `count` steps and add up what they report. The state and the sums are donated."""
 
         def many(
-            state: State, totals: Totals, order: Any, examples: Any, key: PyTree, count: int
+            state: State, totals: Totals, order: Array, examples: PyTree, key: PyTree, count: int
         ) -> PyTree:
             if count == 1:
                 return self._one(state, totals, order, examples, key, self.order_key, 0)
@@ -167,8 +167,8 @@ class Loop:
         self,
         state: State,
         totals: Totals,
-        order: Any,
-        examples: Any,
+        order: Array | None,
+        examples: PyTree,
         key: PRNGKey,
         order_key: PRNGKey,
         number: int | Array,
@@ -222,10 +222,10 @@ class Loop:
         """Raises Diverged if a step of the totals gave values that are not finite."""
         check(totals, state, examples)
 
-    def line(self, totals: Totals, epoch: int, step: int, seconds: float, rate: float) -> Any:
+    def line(self, totals: Totals, epoch: int, step: int, seconds: float, rate: float) -> PyTree:
         return epoch_numbers.line(totals, epoch, step, seconds, rate)
 
-    def shown(self, numbers: dict[str, float], line: Any) -> dict[str, float]:
+    def shown(self, numbers: dict[str, float], line: PyTree) -> dict[str, float]:
         return {name: line[name] for name in numbers}
 
     def run(
@@ -235,7 +235,7 @@ class Loop:
         *,
         name: str,
         quiet: bool = False,
-        at_epoch_end: Callable[[int, State, Any], None],
+        at_epoch_end: Callable[[int, State, PyTree], None],
         interrupted: Callable[[], bool],
         is_due: Callable[[], bool] = lambda: False,
         save: Callable[[State, Totals], None] = lambda state, totals: None,

@@ -1,18 +1,18 @@
 """A fit whose arguments are checked: what is fixed before the first step, and its result."""
 
 import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from bnn_jax.data.loader import Loader
 from bnn_jax.devices import Placement, processes
 from bnn_jax.fitting import checkpoint as checkpoints
 from bnn_jax.fitting import checks, shapes, training_data
+from bnn_jax.fitting.arguments import Arguments
 from bnn_jax.fitting.batch_metrics import batch_metrics
 from bnn_jax.fitting.diagnosis import diagnose
 from bnn_jax.fitting.keys import Keys
@@ -62,7 +62,7 @@ class Prepared:
         return dataclasses.replace(unfitted, posterior=posterior, diagnosis=found)
 
 
-def prepared(arguments: Mapping[str, Any]) -> Prepared:
+def prepared(arguments: Arguments) -> Prepared:
     """Returns the fit of these arguments before its first step.
 
     Args:
@@ -76,7 +76,7 @@ def prepared(arguments: Mapping[str, Any]) -> Prepared:
     inputs, targets, loader = checks.checked_arguments(arguments)
     if loader is not None and processes.several():
         raise ValueError(
-            "A loader is read by one process, and there are several: pass arrays, of which each "
+            "A loader is read by one process, and there are several: pass arrays, so that each "
             "process loads its part."
         )
     checks.check_schedule(
@@ -151,7 +151,7 @@ def _unfitted(
 
 
 def _folder(
-    path: str | Path | None, keys: Keys, problem: Problem, data: Any, settings: str
+    path: str | Path | None, keys: Keys, problem: Problem, data: PyTree, settings: str
 ) -> checkpoints.Folder | None:
     """Returns the checkpoint folder, with what must be the same for a state to be of this fit."""
     if path is None and not processes.several():

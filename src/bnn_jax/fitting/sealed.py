@@ -27,6 +27,8 @@ from bnn_jax import gaussian
 from bnn_jax.devices import processes
 from bnn_jax.fitting import files
 
+Record = dict[str, Any]  # a JSON object
+
 CONTENTS, ARRAYS = "contents.json", "arrays"
 
 
@@ -38,7 +40,7 @@ class StructureError(ValueError):
     """A sealed folder holds arrays other than those that are asked for."""
 
 
-def write(path: Path, tree: PyTree, record: dict[str, Any]) -> None:
+def write(path: Path, tree: PyTree, record: Record) -> None:
     """Writes a new sealed folder.
 
     Args:
@@ -68,7 +70,7 @@ def write(path: Path, tree: PyTree, record: dict[str, Any]) -> None:
     files.flush_folder(path.parent)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """Returns the record of a sealed folder, after a check of all files.
 
     Raises:
@@ -78,8 +80,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def read(
-    path: Path, like: PyTree, *, check: Callable[[dict[str, Any]], None] | None = None
-) -> tuple[PyTree, dict[str, Any]]:
+    path: Path, like: PyTree, *, check: Callable[[Record], None] | None = None
+) -> tuple[PyTree, Record]:
     """Returns the arrays and the record of a sealed folder, after a check of all files.
 
     Args:
@@ -151,7 +153,7 @@ def _as(like: PyTree, restored: PyTree) -> jax.Array:
     return restored
 
 
-def _checked_contents(path: Path) -> dict[str, Any]:
+def _checked_contents(path: Path) -> Record:
     file = path / CONTENTS
     try:
         text = file.read_bytes()
@@ -179,7 +181,7 @@ def _checked_contents(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _check_structure(saved: list[list[Any]], named: list[tuple[str, Any]]) -> None:
+def _check_structure(saved: list[list[PyTree]], named: list[tuple[str, PyTree]]) -> None:
     before = {name: (tuple(shape), dtype) for name, shape, dtype, _ in saved}
     now = {name: (tuple(a.shape), str(a.dtype)) for name, a in named}
     if before == now and [line[0] for line in saved] == [name for name, _ in named]:
@@ -193,7 +195,7 @@ def _check_structure(saved: list[list[Any]], named: list[tuple[str, Any]]) -> No
     raise StructureError("the arrays are in another order")
 
 
-def _named(tree: PyTree) -> list[tuple[str, Any]]:
+def _named(tree: PyTree) -> list[tuple[str, PyTree]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [
         (
@@ -204,7 +206,7 @@ def _named(tree: PyTree) -> list[tuple[str, Any]]:
     ]
 
 
-def _described(array: jax.Array) -> list[Any]:
+def _described(array: jax.Array) -> list[PyTree]:
     """Returns [shape, dtype, CRC-32 of the bytes]."""
     value = jax.random.key_data(array) if _is_key(array) else array
     data = np.ascontiguousarray(value).tobytes()
@@ -221,6 +223,6 @@ def _names(path: Path) -> list[str]:
     return sorted(file.relative_to(path).as_posix() for file in found)
 
 
-def _sealed_text(contents: dict[str, Any]) -> bytes:
+def _sealed_text(contents: Record) -> bytes:
     seal = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return (json.dumps({"sha256": seal, **contents}, indent=1) + "\n").encode()

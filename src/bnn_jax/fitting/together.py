@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from bnn_jax.fitting import divergence
+from bnn_jax.fitting.arguments import Arguments
 from bnn_jax.fitting.divergence import Diverged, Totals
 from bnn_jax.fitting.fit_posterior import fit, interrupted
 from bnn_jax.fitting.interrupts import interruptible
@@ -60,15 +61,15 @@ class Together(Loop):
         return cls(**(first | keys), members=tuple(members))
 
     def order(self, epoch: int) -> Array:
-        orders: list[Any] = [member.order(epoch) for member in self.members]
+        orders: list[PyTree] = [member.order(epoch) for member in self.members]
         return jnp.stack(orders)
 
     def _one(
         self,
         state: State,
         totals: Totals,
-        order: Any,
-        examples: Any,
+        order: Array | None,
+        examples: PyTree,
         key: PyTree,
         order_key: PyTree,
         number: int | Array,
@@ -93,7 +94,7 @@ class Together(Loop):
                     where=error.where,
                 ) from error
 
-    def line(self, totals: Totals, epoch: int, step: int, seconds: float, rate: float) -> Any:
+    def line(self, totals: Totals, epoch: int, step: int, seconds: float, rate: float) -> PyTree:
         """Returns the numbers of an epoch of each fit; its seconds are its share of the time."""
         count = len(self.members)
         return [
@@ -104,7 +105,7 @@ class Together(Loop):
     def headline(self, totals: Totals) -> dict[str, float]:
         return _means([Loop.headline(self, own) for own in self.unstacked(totals)])
 
-    def shown(self, numbers: dict[str, float], line: Any) -> dict[str, float]:
+    def shown(self, numbers: dict[str, float], line: PyTree) -> dict[str, float]:
         return _means([{name: one[name] for name in numbers} for one in line])
 
     def unstacked(self, tree: PyTree) -> list[PyTree]:
@@ -113,7 +114,7 @@ class Together(Loop):
 
 
 def fit_together(
-    members: Sequence[Mapping[str, Any]],
+    members: Sequence[Arguments],
     *,
     choose: Callable[[float, float], bool] | None = None,
     progress: bool = True,

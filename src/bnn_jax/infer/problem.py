@@ -29,7 +29,7 @@ from bnn_jax.train import Forward
 from bnn_jax.train.accumulation import accumulated
 from bnn_jax.transforms import BayesianModel
 
-Batch = tuple[Any, Array]
+Batch = tuple[PyTree, Array]
 Metrics = Mapping[str, Array]
 
 
@@ -60,7 +60,7 @@ class Problem:
     num_data: int
     num_steps: int
     train_rest: bool = True
-    metric_fn: Callable[[Any, Array], Metrics] | None = None
+    metric_fn: Callable[[PyTree, Array], Metrics] | None = None
     evaluation: Forward | None = None
     inputs: PyTree = None
     placement: Placement | None = None
