@@ -275,8 +275,10 @@ def run_report(experiment: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_evaluate_without_a_report_passes_the_run_and_the_overrides_on(experiment: Any) -> None:
-    assert cli.main(["evaluate", "runs/x", "--no-report", "evaluation.num_samples=3"]) == 0
-    assert experiment.calls == [((Path("runs/x"), ("evaluation.num_samples=3",)), {"trust": False})]
+    words = ["evaluate", "runs/x", "--no-report", "--test", "evaluation.num_samples=3"]
+    assert cli.main(words) == 0
+    options = {"trust": False, "test": True}
+    assert experiment.calls == [((Path("runs/x"), ("evaluation.num_samples=3",)), options)]
 
 
 @pytest.mark.usefixtures("run_report")
@@ -288,7 +290,7 @@ def test_evaluate_checks_the_report_first_and_writes_it_last(
     check, load, summarise, write = experiment.calls
     run, ood = Path("runs/x"), {"ood": ("kmnist", "a=b")}
     assert check == ("check", (run,), ood)
-    assert load == ((run, ("evaluation.num_samples=3",)), {"trust": False})
+    assert load == ((run, ("evaluation.num_samples=3",)), {"trust": False, "test": False})
     loaded = summarise[0][0]
     assert summarise == ((loaded, run), {})
     assert write == ("write", (run, loaded), ood)

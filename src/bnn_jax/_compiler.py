@@ -63,7 +63,7 @@ def store(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     kernel, which reads it transposed, and by the derivative of what comes before. XLA computes it
     for each of them again, together with the batch normalizations that it depends on. An
     `optimization_barrier` around x itself is removed before operations are fused.
-    Measured: a training step of ResNet-20 takes 0.85 of the CPU time.
+    Measured: a training step of the plain ResNet-20 takes 0.71 of the time.
     """
     return materialise(x, divide_by=jax.lax.optimization_barrier(jnp.ones((), x.dtype)))
 

@@ -146,7 +146,7 @@ class Loop:
         """Run `count` steps and add up what they report. The state and the sums are donated."""
 
         def many(
-            state: State, totals: Totals, order: Array, examples: PyTree, key: PyTree, count: int
+            state: State, totals: Totals, order: PyTree, examples: PyTree, key: PyTree, count: int
         ) -> PyTree:
             if count == 1:
                 return self._one(state, totals, order, examples, key, self.order_key, 0)
